@@ -1,0 +1,77 @@
+"""Cache-Status (RFC 9211): what a cache did with a request, and why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from .fields import Fields
+
+Forwarded = Literal[
+    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
+]
+"""Why a request went forward, from the most specific reason to the least (RFC 9211 2.2)."""
+
+# RFC 9651 3.3.4: sf-token = ( ALPHA / "*" ) *( tchar / ":" / "/" )
+_TOKEN: Final = re.compile(rb"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
+_NOT_IN_STRING: Final = re.compile(rb"[^\x20-\x7e]")
+_INTEGER_MAX: Final = 999_999_999_999_999  # RFC 9651 3.3.1
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """One cache's member of Cache-Status. Raises ValueError if it both hit and went forward."""
+
+    hit: bool = False
+    fwd: Forwarded | None = None
+    fwd_status: int | None = None
+    """The status code that came back, where it is not the one that was sent on."""
+    ttl: int | None = None
+    """Remaining freshness in seconds, negative when stale."""
+    stored: bool = False
+    collapsed: bool = False
+    """Whether the answer came from another request's fetch."""
+    detail: str | None = None
+    """The project's own word for what happened."""
+
+    def __post_init__(self) -> None:
+        if self.hit and self.fwd is not None:
+            raise ValueError("hit and fwd are exclusive (RFC 9211 2.1)")
+
+    def render(self, cache_name: bytes = b"edgeproxy") -> bytes:
+        """The list member, as RFC 9651 4.1 serialises it, spaced as in RFC 9211's examples."""
+        member = [_token_or_string(cache_name)]
+        if self.hit:
+            member.append(b"hit")
+        if self.fwd is not None:
+            member.append(b"fwd=" + self.fwd.encode())
+            if self.fwd_status is not None:
+                member.append(b"fwd-status=%d" % self.fwd_status)
+        if self.ttl is not None:
+            member.append(b"ttl=%d" % max(-_INTEGER_MAX, min(self.ttl, _INTEGER_MAX)))
+        # RFC 9211 2.5, 2.6: only meaningful when the request went forward.
+        if self.fwd is not None and self.stored:
+            member.append(b"stored")
+        if self.fwd is not None and self.collapsed:
+            member.append(b"collapsed")
+        if self.detail is not None:
+            member.append(b"detail=" + _token_or_string(self.detail.encode()))
+        return b"; ".join(member)
+
+
+def _token_or_string(text: bytes) -> bytes:
+    if _TOKEN.fullmatch(text):
+        return text
+    # RFC 9651 3.3.3: a String has printable ASCII alone.
+    text = _NOT_IN_STRING.sub(b"?", text)
+    return b'"%b"' % text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def append_member(existing: Fields, member: bytes) -> Fields:
+    """`existing` with this cache's member behind those of the caches nearer to the origin.
+
+    RFC 9211 2: the first member is the cache closest to the origin; the others' are preserved.
+    """
+    return existing.plus((b"Cache-Status", member))

@@ -1,0 +1,156 @@
+"""Header fields as they were received, and the syntax that most of them share (RFC 9110 5)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
+OWS: Final = b" \t"
+"""Optional whitespace, RFC 9110 5.6.3."""
+
+# RFC 9110 5.6.2: tchar
+_TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+# RFC 9110 5.6.4: quoted-string = DQUOTE *( qdtext / quoted-pair ) DQUOTE
+_QUOTED_STRING: Final = re.compile(
+    rb'"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+)"'
+)
+_QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
+# What stands between an opening quote and its closing one, whatever the bytes: for splitting only.
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+class Fields:
+    """The fields of one message: immutable, in order, repeats and the names' case kept.
+
+    Names that are passed to a method are lower-case; those in `raw` are as they came.
+    """
+
+    __slots__ = ("_index", "raw")
+
+    raw: Final[tuple[tuple[bytes, bytes], ...]]
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.raw = tuple(raw)
+        self._index: dict[bytes, list[bytes]] | None = None
+
+    def _lines(self) -> dict[bytes, list[bytes]]:
+        # Many values of this type are only carried, or written out: the index waits for a question.
+        index = self._index
+        if index is None:
+            index = {}
+            for name, value in self.raw:
+                index.setdefault(name.lower(), []).append(value)
+            self._index = index
+        return index
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the first line of that name; None if there is none."""
+        lines = self._lines().get(name)
+        return lines[0] if lines is not None else None
+
+    def get_all(self, name: bytes) -> tuple[bytes, ...]:
+        """The values of all lines of that name, in order."""
+        return tuple(self._lines().get(name, ()))
+
+    def joined(self, name: bytes) -> bytes | None:
+        """The field's combined value (RFC 9110 5.3); None if there is no such line.
+
+        Wrong for Set-Cookie, the one list without a comma (RFC 9110 5.3).
+        """
+        lines = self._lines().get(name)
+        return b", ".join(lines) if lines is not None else None
+
+    def without(self, names: Container[bytes]) -> Fields:
+        """These fields but for those of the given names."""
+        kept = [pair for pair in self.raw if pair[0].lower() not in names]
+        return self if len(kept) == len(self.raw) else Fields(kept)
+
+    def plus(self, *pairs: tuple[bytes, bytes]) -> Fields:
+        """These fields, followed by the given lines."""
+        return Fields((*self.raw, *pairs))
+
+    def replacing(self, name: bytes, value: bytes) -> Fields:
+        """These fields with one line of that name, where its first one was, or else at the end."""
+        replaced: list[tuple[bytes, bytes]] = []
+        done = False
+        for pair in self.raw:
+            if pair[0].lower() != name:
+                replaced.append(pair)
+            elif not done:
+                replaced.append((pair[0], value))
+                done = True
+        if not done:
+            replaced.append((name, value))
+        return Fields(replaced)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._lines()
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __eq__(self, other: object) -> bool:
+        return self.raw == other.raw if isinstance(other, Fields) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def __repr__(self) -> str:
+        return f"Fields({self.raw!r})"
+
+
+def list_members(lines: Iterable[bytes]) -> list[bytes]:
+    """The members of a list-based field (RFC 9110 5.6.1), trimmed, empty ones left out.
+
+    Each line is read for itself, and a quote that is never closed is an ordinary character, so that
+    a broken member ends at its own comma.
+    """
+    return [member for line in lines for member in split_unquoted(line, b",") if member]
+
+
+def split_unquoted(value: bytes, separator: bytes) -> list[bytes]:
+    """The parts of `value` between separators (one byte) outside quoted strings, OWS trimmed."""
+    if b'"' not in value:
+        return [part.strip(OWS) for part in value.split(separator)]
+    parts: list[bytes] = []
+    start = at = 0
+    while (quote := value.find(b'"', at)) >= 0:
+        while (found := value.find(separator, at, quote)) >= 0:
+            parts.append(value[start:found].strip(OWS))
+            start = at = found + 1
+        quoted = _QUOTED.match(value, quote)
+        if quoted is None:
+            # Nothing behind it closes it, and nothing behind it can be a quoted string of its own.
+            break
+        at = quoted.end()
+    parts.extend(part.strip(OWS) for part in _split_from(value, separator, start, at))
+    return parts
+
+
+def _split_from(value: bytes, separator: bytes, start: int, at: int) -> Iterator[bytes]:
+    # The last parts of a value: separators count from `at` on, the first part begins at `start`.
+    while (found := value.find(separator, at)) >= 0:
+        yield value[start:found]
+        start = at = found + 1
+    yield value[start:]
+
+
+def is_token(value: bytes) -> bool:
+    """Whether `value` is a token (RFC 9110 5.6.2)."""
+    return bool(value) and not value.translate(None, _TCHAR)
+
+
+def unquote(value: bytes) -> bytes | None:
+    """What a quoted-string (RFC 9110 5.6.4) says; None if `value` is not exactly one."""
+    match = _QUOTED_STRING.fullmatch(value)
+    if match is None:
+        return None
+    content: bytes = match[1]
+    return _QUOTED_PAIR.sub(rb"\1", content) if b"\\" in content else content

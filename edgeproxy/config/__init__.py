@@ -1,0 +1,1 @@
+"""The typed model of the whole configuration: loading, checking, describing. It starts nothing."""

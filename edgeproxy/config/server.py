@@ -1,0 +1,196 @@
+"""The settings of the server as a whole: where it listens, stores and logs, and its limits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+from edgeproxy.config import scalars
+from edgeproxy.config.addresses import Address, is_ip_address, normal_host
+from edgeproxy.config.scalars import Count, FilePath, Size, Timeout
+from edgeproxy.config.section import Section
+from edgeproxy.config.urls import AiocacheStore, LmdbStore, cache_folder
+
+KIB = 2**10
+MIB = 2**20
+GIB = 2**30
+
+Action: TypeAlias = Literal["purge", "read"]
+ACTIONS: tuple[Action, ...] = ("purge", "read")
+
+
+class Certificate(Section):
+    """A certificate and its key; reloaded from the files with the configuration."""
+
+    cert: FilePath = Field(description="file with the certificate chain (PEM), own one first")
+    key: FilePath = Field(description="file with its private key (PEM, not encrypted)")
+
+
+class ListenerTls(Section):
+    """TLS of one listener."""
+
+    certificates: tuple[Certificate, ...] = Field(
+        min_length=1,
+        description="certificates to choose from by the server name that a reader asks for (SNI); "
+        "the first one answers where none fits",
+    )
+
+
+class Listener(Section):
+    """An address where readers' connections are taken."""
+
+    address: scalars.ListenAddress = Field(description="HOST:PORT to take connections on")
+    tls: ListenerTls | None = Field(default=None, description="speak TLS here")
+
+
+class AdminToken(Section):
+    """Who may do what on the admin port. Only the hash of the secret is here."""
+
+    name: scalars.Name = Field(description="who it is: appears in the journal and in logs")
+    hash: scalars.TokenHash = Field(
+        repr=False, description='"sha256:" and the SHA-256 of a long random token, in hex'
+    )
+    sites: tuple[scalars.Text, ...] = Field(
+        default=("*",), min_length=1, description='names of the sites it is good for; "*" is all'
+    )
+    actions: tuple[Annotated[Action, scalars.choice(*ACTIONS)], ...] = Field(
+        default=ACTIONS, min_length=1, description="what it may do: purge, read"
+    )
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the token."""
+        return bytes.fromhex(self.hash.removeprefix("sha256:"))
+
+    def may(self, action: Action, site: str) -> bool:
+        """Whether it may do that to that site."""
+        return action in self.actions and ("*" in self.sites or site in self.sites)
+
+
+class Admin(Section):
+    """The admin port: purging, and looking into the cache."""
+
+    address: scalars.ListenAddress = Field(
+        default=Address("127.0.0.1", 8081), description="HOST:PORT of the admin API"
+    )
+    tokens: tuple[AdminToken, ...] = Field(
+        default=(),
+        description="who may use the admin API; without any, the token in the environment's "
+        "EDGEPROXY_ADMIN_TOKEN may do all, else one that is made and printed at start",
+    )
+    allowed_hosts: tuple[scalars.Host, ...] = Field(
+        default=(),
+        description="host names by which the admin port may be called, besides localhost, IP "
+        "addresses and the host of `address`; others are refused (DNS rebinding)",
+    )
+
+    def allows_host(self, host: str) -> bool:
+        """Whether a request whose Host field says that is answered.
+
+        A page that a browser was lured to can reach the port only by a name of its own (DNS
+        rebinding), so addresses are safe to let through.
+        """
+        name = normal_host(host)
+        if name in ("localhost", self.address.host) or is_ip_address(name):
+            return True
+        parents = (f"*.{name[at + 1 :]}" for at, char in enumerate(name) if char == ".")
+        return name in self.allowed_hosts or any(one in self.allowed_hosts for one in parents)
+
+
+class Store(Section):
+    """The shared store: what is kept beyond a worker's memory."""
+
+    url: scalars.StoreLocation = Field(
+        default_factory=lambda: LmdbStore(cache_folder() / "store"),
+        description="lmdb:FOLDER (on disk), redis://HOST:PORT/DB or rediss://... (bodies in Redis "
+        "or Valkey), memory: (bodies in each worker's own memory)",
+    )
+    max_bytes: Size = Field(
+        default=2 * GIB,
+        description="how much may be stored; what is least worth keeping goes first",
+    )
+    max_object_bytes: Size = Field(
+        default=256 * MIB, description="longest body that is stored; longer ones pass through"
+    )
+    state_dir: FilePath | None = Field(
+        default=None,
+        description="folder for the journal and the index where the store is not lmdb: (which "
+        "keeps them in its own)",
+    )
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the journal and the index live; None: in a temporary folder, for one run."""
+        if isinstance(self.url, LmdbStore):
+            return self.url.directory
+        if self.state_dir is None and isinstance(self.url, AiocacheStore):
+            # Another Redis holds other bodies: its index must not be taken for this one's.
+            place = f"{self.url.host}:{self.url.port}/{self.url.db}".encode()
+            return cache_folder() / f"state-{hashlib.sha256(place).hexdigest()[:12]}"
+        return self.state_dir
+
+
+class Memory(Section):
+    """The memory tier of each worker: responses rendered ready to send."""
+
+    max_bytes: Size = Field(default=128 * MIB, description="how much each worker keeps in memory")
+    max_object_bytes: Size = Field(
+        default=MIB, description="longest body that is kept in memory, rather than in the store"
+    )
+
+
+class Log(Section):
+    """What is written about what happens."""
+
+    access: scalars.AccessLogTarget = Field(
+        default="stdout", description='where the access log goes: "stdout", "off", or a file'
+    )
+    format: Annotated[Literal["common", "json"], scalars.choice("common", "json")] = Field(
+        default="common", description='how a line of the access log looks: "common" or "json"'
+    )
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        scalars.choice("debug", "info", "warning", "error"),
+    ] = Field(default="info", description="least weight of what the server's own log tells")
+
+
+def _head_size(size: int) -> int:
+    if not KIB <= size <= MIB:
+        raise ValueError("must be between 1KiB and 1MiB")
+    return size
+
+
+class Limits(Section):
+    """What one reader's connection may take."""
+
+    head_bytes: Annotated[Size, AfterValidator(_head_size)] = Field(
+        default=64 * KIB, description="longest request head, all fields together"
+    )
+    max_fields: Annotated[Count, Field(le=10_000)] = Field(
+        default=128, description="most header fields in a request"
+    )
+    header_timeout: Timeout = Field(
+        default=10.0, description="how long a reader may take to send a request's head"
+    )
+    body_idle_timeout: Timeout = Field(
+        default=60.0, description="how long a reader may pause while sending or taking a body"
+    )
+    keepalive_timeout: Timeout = Field(
+        default=75.0, description="how long a connection may idle between requests"
+    )
+    drain_timeout: Timeout = Field(
+        default=30.0, description="how long requests in flight may take to end at a shutdown"
+    )
+
+
+def default_runtime_dir() -> Path:
+    """$XDG_RUNTIME_DIR/edgeproxy, else a folder of this user's in the system's temporary one."""
+    configured = os.environ.get("XDG_RUNTIME_DIR", "")
+    if configured.startswith("/"):
+        return Path(configured) / "edgeproxy"
+    return Path(tempfile.gettempdir()) / f"edgeproxy-{os.getuid()}"

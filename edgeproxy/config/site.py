@@ -1,0 +1,271 @@
+"""The settings of a site: its hosts and origins, and the policy for what is stored of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from edgeproxy.config import scalars
+from edgeproxy.config.errors import InvalidSettings, Problem, did_you_mean
+from edgeproxy.config.scalars import Bool, Count, Duration, FieldName, Timeout
+from edgeproxy.config.section import Section
+from edgeproxy.semantics.cache_control import DEFAULT_TARGETS
+from edgeproxy.semantics.freshness import FreshnessPolicy
+from edgeproxy.semantics.key import KeyPolicy
+from edgeproxy.semantics.storing import StoragePolicy
+from edgeproxy.semantics.tags import DEFAULT_TAG_FIELDS, TagPolicy
+
+DAY = 86_400.0
+
+RequestCacheControl: TypeAlias = Literal["ignore", "honour", "trusted"]
+
+
+class OriginTls(Section):
+    """TLS towards an https:// origin."""
+
+    verify: Bool = Field(default=True, description="check the origin's certificate")
+    server_name: scalars.Host | None = Field(
+        default=None,
+        description="name to ask for (SNI) and to expect in the certificate; the URL's host if "
+        "absent",
+    )
+    ca_file: scalars.FilePath | None = Field(
+        default=None,
+        description="file with the authorities to trust (PEM); the system's if absent",
+    )
+
+
+class Origin(Section):
+    """A server that the site's content comes from."""
+
+    url: scalars.UpstreamUrl = Field(description="scheme, host and port: http://127.0.0.1:3000")
+    tls: OriginTls = Field(default_factory=OriginTls, description="TLS towards this origin")
+
+    @model_validator(mode="after")
+    def _check(self) -> Origin:
+        if self.url.scheme != "https" and self.tls != OriginTls():
+            fault = f'is for https:// origins, and this one is "{self.url}"'
+            raise InvalidSettings([Problem("tls", fault)])
+        return self
+
+
+class Timeouts(Section):
+    """How long an origin may take."""
+
+    connect: Timeout = Field(default=5.0, description="to connect, TLS and name look-up included")
+    first_byte: Timeout = Field(
+        default=60.0, description="from the request's last byte to the response's first"
+    )
+    between_bytes: Timeout = Field(default=60.0, description="between two pieces of the response")
+    total: Timeout | None = Field(
+        default=None, description="for the whole exchange; no limit if absent"
+    )
+
+
+class Pool(Section):
+    """Connections to each origin, per worker."""
+
+    max_connections: Count = Field(
+        default=128, description="most connections at a time; more requests wait their turn"
+    )
+    keepalive: Duration = Field(
+        default=15.0, description="how long an unused connection is kept for the next request"
+    )
+
+
+class Tags(Section):
+    """What names the origin gives its responses, to purge them by."""
+
+    fields: tuple[FieldName, ...] = Field(
+        default=tuple(name.decode() for name in DEFAULT_TAG_FIELDS),
+        description="response fields to read tags from",
+    )
+    max_tags: Count = Field(
+        default=1000, description="most tags of a response; with more it is not stored"
+    )
+    max_tag_bytes: Count = Field(
+        default=1024, description="longest tag; a response with a longer one is not stored"
+    )
+    max_total_bytes: Count = Field(
+        default=65_536, description="most bytes of all tags of a response; beyond: not stored"
+    )
+    debug: Bool = Field(default=False, description="let readers see the tag fields")
+
+    @model_validator(mode="after")
+    def _check(self) -> Tags:
+        known = [name.decode() for name in DEFAULT_TAG_FIELDS]
+        problems = []
+        for number, name in enumerate(self.fields):
+            if name not in known:
+                near = did_you_mean(name, known)
+                hint = f'did you mean "{near}"?' if near else f"known are: {', '.join(known)}"
+                fault = f'"{name}" is not a tag field; {hint}'
+                problems.append(Problem(f"fields[{number}]", fault))
+        if problems:
+            raise InvalidSettings(problems)
+        return self
+
+
+class Key(Section):
+    """Which URLs are the same page."""
+
+    ignore_query: tuple[scalars.Parameter, ...] = Field(
+        default=(),
+        description='query parameters that make no difference ("sid"; "utm_*" for all that begin '
+        "so); the origin still gets them",
+    )
+    ignore_tracking: Bool = Field(
+        default=False,
+        description="ignore the usual tracking parameters too (utm_*, gclid, fbclid, ...)",
+    )
+    sort_query: Bool = Field(
+        default=False, description="the order of query parameters makes no difference"
+    )
+
+
+class Ttl(Section):
+    """How long responses stay fresh."""
+
+    default: Duration | None = Field(
+        default=None,
+        description="for responses that say nothing of their freshness; if absent, a share of "
+        "their age is taken (RFC 9111 4.2.2)",
+    )
+    max: Duration | None = Field(
+        default=None, description="longest, whatever the origin says; no bound if absent"
+    )
+    heuristic_fraction: scalars.Fraction = Field(
+        default=0.1, description="the share of the time since Last-Modified, where nothing is said"
+    )
+    heuristic_max: Duration = Field(default=DAY, description="longest that such a guess may be")
+
+    @model_validator(mode="after")
+    def _check(self) -> Ttl:
+        if self.max is not None and self.default is not None and self.max < self.default:
+            fault = "is less than `default`; raise it, or lower `default`"
+            raise InvalidSettings([Problem("max", fault)])
+        return self
+
+
+class Grace(Section):
+    """How long past freshness a response may still be served, where the origin says nothing."""
+
+    stale_while_revalidate: Duration = Field(
+        default=DAY, description="at once, while it is refreshed in the background; 0 is never"
+    )
+    stale_if_error: Duration = Field(
+        default=DAY, description="because the origin fails; 0 is never"
+    )
+
+
+class Cache(Section):
+    """What is stored, how much of it for one URL, and who may ask for a fresh copy."""
+
+    targets: tuple[FieldName, ...] = Field(
+        default=tuple(name.decode() for name in DEFAULT_TARGETS),
+        description="response fields that outrank Cache-Control here, first valid one wins "
+        "(RFC 9213); not passed on to readers",
+    )
+    share_set_cookie: Bool = Field(
+        default=False,
+        description="store responses with Set-Cookie as RFC 9111 allows; if not, only those that "
+        "say `public`",
+    )
+    store_unframed: Bool = Field(
+        default=False,
+        description="store bodies whose end is marked only by the connection's close, though a "
+        "cut one can't be told from a whole one",
+    )
+    uncacheable_ttl: Duration = Field(
+        default=60.0,
+        description="how long a URL is remembered as uncacheable: its requests don't wait for "
+        "each other",
+    )
+    max_variants: Count = Field(
+        default=32, description="most variants (Vary) of a URL; the least recently used goes"
+    )
+    max_busters: Count = Field(
+        default=32, description="most cb: copies of a URL; the least recently used goes"
+    )
+    max_waiters: Count = Field(
+        default=10_000,
+        description="most requests that wait for one answer; what is beyond asks the origin itself",
+    )
+    collapse_timeout: Timeout = Field(
+        default=30.0,
+        description="how long a request waits for another one's answer before it asks the origin "
+        "itself",
+    )
+    request_cache_control: Annotated[
+        RequestCacheControl, scalars.choice("ignore", "honour", "trusted")
+    ] = Field(
+        default="ignore",
+        description='readers\' own Cache-Control: "ignore" (all but only-if-cached), "honour", or '
+        '"trusted" (honour it from trusted_proxies)',
+    )
+
+
+class Site(Section):
+    """A set of host names, their origins, and the policy for them."""
+
+    hosts: tuple[scalars.Host, ...] = Field(
+        default=(), description='host names; "*.example.com" is every name below example.com'
+    )
+    preview_hosts: tuple[scalars.Host, ...] = Field(
+        default=(), description="host names of the environment `preview`, purged apart"
+    )
+    origins: tuple[Origin, ...] = Field(
+        min_length=1, description="servers that the content comes from"
+    )
+    host_header: scalars.HostHeader = Field(
+        default="pass",
+        description='the Host that the origin sees: "pass" (the reader\'s), "origin" (the '
+        "origin URL's), or a host name",
+    )
+    cache_status: Bool = Field(
+        default=True, description="say in Cache-Status how each request was answered (RFC 9211)"
+    )
+    timeouts: Timeouts = Field(
+        default_factory=Timeouts, description="how long an origin may take"
+    )
+    pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")
+    tags: Tags = Field(default_factory=Tags, description="names to purge responses by")
+    key: Key = Field(default_factory=Key, description="which URLs are the same page")
+    ttl: Ttl = Field(default_factory=Ttl, description="how long responses stay fresh")
+    grace: Grace = Field(default_factory=Grace, description="how long they serve past freshness")
+    cache: Cache = Field(default_factory=Cache, description="what is stored, and how much")
+
+    def freshness_policy(self) -> FreshnessPolicy:
+        return FreshnessPolicy(
+            default_ttl=self.ttl.default,
+            max_ttl=self.ttl.max,
+            heuristic_fraction=self.ttl.heuristic_fraction,
+            heuristic_max=self.ttl.heuristic_max,
+            grace=self.grace.stale_while_revalidate,
+            error_grace=self.grace.stale_if_error,
+            targets=self._targets(),
+        )
+
+    def storage_policy(self) -> StoragePolicy:
+        return StoragePolicy(
+            share_set_cookie=self.cache.share_set_cookie, targets=self._targets()
+        )
+
+    def key_policy(self) -> KeyPolicy:
+        return KeyPolicy(
+            ignore_query=frozenset(self.key.ignore_query),
+            ignore_tracking=self.key.ignore_tracking,
+            sort_query=self.key.sort_query,
+        )
+
+    def tag_policy(self) -> TagPolicy:
+        return TagPolicy(
+            fields=tuple(name.encode() for name in self.tags.fields),
+            max_tags=self.tags.max_tags,
+            max_tag_bytes=self.tags.max_tag_bytes,
+            max_total_bytes=self.tags.max_total_bytes,
+        )
+
+    def _targets(self) -> tuple[bytes, ...]:
+        return tuple(name.encode() for name in self.cache.targets)

@@ -1,0 +1,123 @@
+"""Which site a request belongs to, and that site's policy, compiled once for the hot path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from edgeproxy.config.addresses import normal_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgeproxy.config.model import Config
+    from edgeproxy.config.site import Origin, Pool, RequestCacheControl, Site, Timeouts
+    from edgeproxy.semantics.freshness import FreshnessPolicy
+    from edgeproxy.semantics.key import KeyPolicy
+    from edgeproxy.semantics.storing import StoragePolicy
+    from edgeproxy.semantics.tags import TagPolicy
+
+Environment: TypeAlias = Literal["production", "preview"]
+
+
+@dataclass(frozen=True, slots=True)
+class SitePolicy:
+    """A site's settings as a request needs them. Times are in seconds."""
+
+    name: str
+    freshness: FreshnessPolicy
+    storage: StoragePolicy
+    key: KeyPolicy
+    tags: TagPolicy
+    debug_tags: bool
+    """Readers may see the tag fields."""
+    cache_status: bool
+    """Responses bear Cache-Status."""
+    request_cache_control: RequestCacheControl
+    store_unframed: bool
+    """Bodies that only the connection's close ends may be stored."""
+    uncacheable_ttl: float
+    max_variants: int
+    max_busters: int
+    max_waiters: int
+    collapse_timeout: float
+    origins: tuple[Origin, ...]
+    host_header: str
+    """ "pass", "origin", or what to send."""
+    timeouts: Timeouts
+    pool: Pool
+
+    @classmethod
+    def of(cls, name: str, site: Site) -> SitePolicy:
+        """The policy of a site of that name."""
+        return cls(
+            name=name,
+            freshness=site.freshness_policy(),
+            storage=site.storage_policy(),
+            key=site.key_policy(),
+            tags=site.tag_policy(),
+            debug_tags=site.tags.debug,
+            cache_status=site.cache_status,
+            request_cache_control=site.cache.request_cache_control,
+            store_unframed=site.cache.store_unframed,
+            uncacheable_ttl=site.cache.uncacheable_ttl,
+            max_variants=site.cache.max_variants,
+            max_busters=site.cache.max_busters,
+            max_waiters=site.cache.max_waiters,
+            collapse_timeout=site.cache.collapse_timeout,
+            origins=site.origins,
+            host_header=site.host_header,
+            timeouts=site.timeouts,
+            pool=site.pool,
+        )
+
+
+Found: TypeAlias = tuple[SitePolicy, Environment]
+
+
+class SiteTable:
+    """The sites of a configuration by host: exact names, then wildcards, then the default site."""
+
+    def __init__(self, config: Config) -> None:
+        self.policies: Mapping[str, SitePolicy] = {
+            name: SitePolicy.of(name, site) for name, site in config.sites.items()
+        }
+        """By the site's name."""
+        self._exact: dict[str, Found] = {}
+        self._below: dict[str, Found] = {}
+        for name, site in config.sites.items():
+            self._add(site.hosts, (self.policies[name], "production"))
+            self._add(site.preview_hosts, (self.policies[name], "preview"))
+        self._default: Found | None = None
+        if config.default_site is not None:
+            self._default = (self.policies[config.default_site], "production")
+
+    def _add(self, hosts: tuple[str, ...], found: Found) -> None:
+        for host in hosts:
+            if host.startswith("*."):
+                self._below[host[2:]] = found
+            else:
+                self._exact[host] = found
+
+    def find(self, host: str) -> Found | None:
+        """The policy and environment for a request's host, with or without a port; "" is no host.
+
+        None: it is nobody's, and there is no default site.
+        """
+        found = self._exact.get(host)
+        if found is None:
+            name = normal_host(host)
+            found = self._exact.get(name) or self._wildcard(name) or self._default
+        return found
+
+    def _wildcard(self, name: str) -> Found | None:
+        if not self._below:
+            return None
+        # The longest name below which it is wins: "a.b.example.com" is *.b.example.com first.
+        dot = name.find(".")
+        while dot > 0:
+            found = self._below.get(name[dot + 1 :])
+            if found is not None:
+                return found
+            dot = name.find(".", dot + 1)
+        return None

@@ -1,0 +1,30 @@
+"""What can go wrong with the store.
+
+    StoreError
+    ├── StoreInUse      another edgeproxy has the folder
+    ├── StoreUnusable   the folder can't be made, read or written
+    ├── StoreFull       no room, though eviction made what it could
+    └── BodyMissing     a stored response's body is gone, or is not what was stored
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The store could not do what was asked; the message names what and where."""
+
+
+class StoreInUse(StoreError):
+    """Another edgeproxy has the folder."""
+
+
+class StoreUnusable(StoreError):
+    """The folder can't be made, read or written."""
+
+
+class StoreFull(StoreError):
+    """No room for a response."""
+
+
+class BodyMissing(StoreError):
+    """A stored response's body is gone or damaged; its row has been removed."""

@@ -1,0 +1,86 @@
+"""The stored response: one response of an origin as it is kept, and its encoding."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+
+class BodyRef(msgspec.Struct, frozen=True, array_like=True):
+    """Where a body is. `id` (8 bytes) is unique and never used again."""
+
+    kind: Literal["none", "inline", "file", "external"]
+    id: bytes
+    length: int
+    """Bytes."""
+    crc: int
+    """zlib.crc32 of the whole."""
+
+
+UNWRITTEN = BodyRef("none", b"", 0, 0)
+"""The body of a response that is not in the store yet."""
+
+
+class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
+    """One response as kept. Times are in seconds since the epoch."""
+
+    primary: bytes
+    """The cache key, 16 bytes."""
+    variant: bytes
+    """What `selecting` comes to, 8 bytes."""
+    target_id: bytes
+    """What a purge of the path selects, 16 bytes: the same for all hosts, schemes and busters."""
+    site: str
+    environment: str
+    scheme: str
+    host: str
+    target: bytes
+    """Path and query after the key rules, without a `cb:` segment."""
+    buster: bytes
+    """The `cb:` token; empty if there is none."""
+    status: int
+    reason: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
+    """What RFC 9111 3.1 stores, tag fields and all, in the order that the origin sent."""
+    selecting: tuple[tuple[bytes, bytes | None], ...]
+    """The request fields that Vary named, normalised, as its request had them (RFC 9111 4.1)."""
+    tags: tuple[str, ...]
+    request_time: float
+    response_time: float
+    position: int
+    """The journal's head before the request to the origin left."""
+    invalidated: int
+    """The journal position that marked it stale; 0 if none has."""
+    body: BodyRef
+
+    @property
+    def id(self) -> bytes:
+        """What tells it from every other stored response, 24 bytes."""
+        return self.primary + self.variant
+
+    @property
+    def url(self) -> str:
+        """Its URL for people to read: logs and answers, not for comparing."""
+        segment = f"/cb:{self.buster.decode()}" if self.buster else ""
+        return f"{self.scheme}://{self.host}{segment}{self.target.decode('utf-8', 'replace')}"
+
+
+def variant_id(selecting: tuple[tuple[bytes, bytes | None], ...]) -> bytes:
+    """The 8 bytes that tell a key's variants apart."""
+    return blake2b(msgspec.msgpack.encode(selecting), digest_size=8).digest()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(StoredResponse)
+
+
+def encode(stored: StoredResponse) -> bytes:
+    """The row's bytes."""
+    return _encoder.encode(stored)
+
+
+def decode(row: bytes | memoryview) -> StoredResponse:
+    """The response of a row; raises `msgspec.DecodeError` where it is not one."""
+    return _decoder.decode(row)

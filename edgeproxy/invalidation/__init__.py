@@ -1,0 +1,1 @@
+"""What was invalidated: selectors, the journal, the rules that it adds up to, the service."""

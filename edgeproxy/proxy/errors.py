@@ -1,0 +1,82 @@
+"""What can go wrong on a request's way, and the status that a reader gets for it.
+
+    EdgeError
+    ├── OriginFailed
+    │   ├── OriginUnreachable     502  no connection: refused, no such name, TLS not good
+    │   ├── OriginTimedOut        504  too late: connecting, first byte, between bytes, whole
+    │   ├── OriginProtocolError   502  what came is not HTTP, or breaks a limit
+    │   └── OriginBodyCut         502  the connection ended before the body did
+    ├── ReaderTooSlow             502  fell behind a response that is too large to keep
+    ├── PeerLost                  502  the worker that fetched it is gone
+    └── InternalFailure           500  the edge itself
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Stage: TypeAlias = Literal["connect", "first-byte", "between-bytes", "total"]
+
+
+class EdgeError(Exception):
+    """A request that can't be answered as asked."""
+
+    status: int = 502
+    """The status that the reader gets if nothing has been sent yet."""
+    detail: str = "failed"
+    """The token that Cache-Status bears."""
+
+
+class OriginFailed(EdgeError):
+    """The origin did not answer as HTTP asks."""
+
+
+class OriginUnreachable(OriginFailed):
+    """No connection to the origin."""
+
+    detail = "origin-unreachable"
+
+
+class OriginTimedOut(OriginFailed):
+    """The origin took too long over one stage of a request."""
+
+    status = 504
+
+    def __init__(self, stage: Stage, seconds: float) -> None:
+        super().__init__(f"the origin took longer than {seconds:g} s ({stage})")
+        self.stage = stage
+        self.detail = f"origin-timeout-{stage}"
+
+
+class OriginProtocolError(OriginFailed):
+    """What the origin sent is not HTTP, or breaks a limit."""
+
+    detail = "origin-protocol-error"
+
+
+class OriginBodyCut(OriginFailed):
+    """The connection ended before the body did."""
+
+    detail = "origin-body-cut"
+
+
+class ReaderTooSlow(EdgeError):
+    """The reader fell behind a response that is too large to keep."""
+
+    detail = "reader-too-slow"
+
+
+class PeerLost(EdgeError):
+    """The worker that fetched a response for this one is gone."""
+
+    detail = "peer-lost"
+
+
+class InternalFailure(EdgeError):
+    """The edge itself failed; the log says how."""
+
+    status = 500
+
+    def __init__(self, detail: str = "internal-error") -> None:
+        super().__init__("the edge failed")
+        self.detail = detail

@@ -1,0 +1,1 @@
+"""The admin port: the own API, health, and who may use them."""

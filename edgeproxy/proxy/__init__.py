@@ -1,0 +1,1 @@
+"""A request's way: read, look up, decide, serve, fetch."""

@@ -1,0 +1,249 @@
+"""Many requests for one key wait on, and are streamed, one fetch.
+
+A `Flight` is one fetch in the air. What it brings is told as a frozen `Outcome`; if that is a
+response that may be shared, its bytes go into a spool, and any number of readers follow it there,
+each at its own pace. The fetch belongs to no reader: one that leaves doesn't end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from edgeproxy.proxy.errors import EdgeError, ReaderTooSlow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from edgeproxy.cache.spool import Spool
+    from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.proxy.pool import OriginAnswer
+    from edgeproxy.semantics.fields import Fields
+
+READ_SIZE = 256 * 1024
+# How far a fetch that is too large to keep may run ahead of its slowest reader.
+WINDOW_BYTES = 1024 * 1024
+# A reader that takes nothing for so long no longer holds the others up.
+SLOW_READER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A response for everybody who asked: it follows in the flight's spool."""
+
+    response: StoredResponse
+    """As it will be stored; its body reference is not filled in yet."""
+    content_length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored now answers: a 304 freshened it (RFC 9111 4.3.4), or it has just come in."""
+
+    response: StoredResponse
+    fwd_status: int | None
+    """The status that the origin answered with; None where another worker asked it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unshared:
+    """A response for the request alone that caused the fetch; the others go on in parallel."""
+
+    answer: OriginAnswer | None
+    """None where another worker had the fetch: it is not this worker's to pass on."""
+    status: int
+    detail: str
+    """Why it may not be stored."""
+
+
+Outcome: TypeAlias = Shared | Stored | Unshared
+
+
+class Flight:
+    """One fetch that is in the air.
+
+    The producer calls `announce` once, then `append` for each chunk, and at last `land` or `fail`.
+    """
+
+    def __init__(self, spool: Spool, keep_bytes: int) -> None:
+        self.spool = spool
+        self.interims: list[tuple[int, bytes, Fields]] = []
+        self.joinable = True
+        self.readers = 0
+        """How many requests wait on it: the collapsing factor, and what a waiter limit bounds."""
+        self._keep_bytes = keep_bytes
+        self._outcome: Outcome | None = None
+        self._failure: EdgeError | None = None
+        self._visible = 0
+        self._landed = False
+        self._progress: asyncio.Future[None] | None = None
+        self.outgrown = False
+        """The body became too large to keep; it is streamed, not stored."""
+        # Past `keep_bytes` only the last chunks are there, for those who are reading.
+        self._window: deque[bytes] = deque()
+        self._window_start = 0
+        self._window_bytes = 0
+        self._offsets: dict[object, int] = {}
+        self._taken: asyncio.Event = asyncio.Event()
+
+    # -- the producer's side
+
+    def announce(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        if isinstance(outcome, Unshared):
+            self.joinable = False
+        self._wake()
+
+    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Hand on a 1xx response to those who wait."""
+        self.interims.append((status, reason, fields))
+        self._wake()
+
+    async def append(self, chunk: bytes, *, hold_back: bool = False) -> bool:
+        """Take a chunk in. False: nobody reads any more what can't be kept; give up.
+
+        `hold_back` keeps the chunk from the readers until `land`: whoever has the last byte of a
+        response may rely on its being stored, so that a purge that it sends next finds it.
+        """
+        if not self.outgrown and self.spool.size + len(chunk) <= self._keep_bytes:
+            await self.spool.append(chunk)
+            if not hold_back:
+                self._visible = self.spool.size
+                self._wake()
+            return True
+        if not self.outgrown:
+            self.outgrown = True
+            self.joinable = False
+            self._window_start = self._visible = self.spool.size
+        self._window.append(chunk)
+        self._window_bytes += len(chunk)
+        self._visible += len(chunk)
+        self._wake()
+        return await self._room()
+
+    def land(self) -> None:
+        """The body is whole."""
+        if not self.outgrown:
+            self._visible = self.spool.size
+        self._landed = True
+        self.joinable = False
+        self._wake()
+
+    def fail(self, error: EdgeError) -> None:
+        """The fetch failed: before its outcome, or, worse, in the middle of its body."""
+        self._failure = error
+        self.joinable = False
+        self._wake()
+
+    async def disused(self) -> None:
+        """Wait until nobody reads any more, then free what the body took."""
+        while self.readers:
+            await self._changed()
+        await self.spool.close()
+
+    async def _room(self) -> bool:
+        """Wait until the slowest reader is within the window."""
+        while self._window_bytes > WINDOW_BYTES:
+            self._trim()
+            if self._window_bytes <= WINDOW_BYTES:
+                break
+            if not self._offsets:
+                return False
+            self._taken.clear()
+            try:
+                async with asyncio.timeout(SLOW_READER_SECONDS):
+                    await self._taken.wait()
+            except TimeoutError:
+                slowest = min(self._offsets, key=lambda reader: self._offsets[reader])
+                del self._offsets[slowest]
+                self._wake()
+        return bool(self._offsets)
+
+    def _trim(self) -> None:
+        slowest = min(self._offsets.values(), default=self._visible)
+        while self._window and self._window_start + len(self._window[0]) <= slowest:
+            chunk = self._window.popleft()
+            self._window_start += len(chunk)
+            self._window_bytes -= len(chunk)
+
+    # -- the readers' side
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be counted as one who waits, until the block is left."""
+        self.readers += 1
+        try:
+            yield
+        finally:
+            self.readers -= 1
+            if not self.readers:
+                self._wake()
+
+    async def outcome(
+        self, on_interim: Callable[[int, bytes, Fields], Awaitable[None]] | None = None
+    ) -> Outcome:
+        """What the fetch brought; raises the `EdgeError` that it failed with."""
+        told = 0
+        while True:
+            if on_interim is not None:
+                while told < len(self.interims):
+                    await on_interim(*self.interims[told])
+                    told += 1
+            if self._outcome is not None:
+                return self._outcome
+            if self._failure is not None:
+                raise self._failure
+            await self._changed()
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """The body's bytes from `start` up to `stop` (its end), as they come.
+
+        Raises the `EdgeError` that cut it short: what was handed out is then not whole.
+        """
+        reader, offset = object(), start
+        self._offsets[reader] = offset
+        try:
+            while stop is None or offset < stop:
+                limit = self._visible - offset
+                if stop is not None:
+                    limit = min(limit, stop - offset)
+                if limit > 0:
+                    chunk = await self._chunk_at(offset, min(limit, READ_SIZE))
+                    offset += len(chunk)
+                    yield chunk
+                    if reader not in self._offsets:
+                        raise ReaderTooSlow
+                    self._offsets[reader] = offset
+                    self._taken.set()
+                elif self._failure is not None:
+                    raise self._failure
+                elif self._landed:
+                    return
+                else:
+                    await self._changed()
+        finally:
+            self._offsets.pop(reader, None)
+            self._taken.set()
+
+    async def _chunk_at(self, offset: int, limit: int) -> bytes:
+        if not self.outgrown or offset < self.spool.size:
+            return await self.spool.read(offset, limit)
+        start = self._window_start
+        for chunk in self._window:
+            if offset < start + len(chunk):
+                return chunk[offset - start : offset - start + limit]
+            start += len(chunk)
+        raise ReaderTooSlow
+
+    async def _changed(self) -> None:
+        if self._progress is None:
+            self._progress = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._progress)
+
+    def _wake(self) -> None:
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.set_result(None)

@@ -1,0 +1,196 @@
+"""What to do with a request, given what is stored for it: a pure function of frozen values.
+
+The handler is a `match` over the answer; the answer's `fwd` and `detail` are what Cache-Status,
+the access log and the explanation of an entry print.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from edgeproxy.semantics.conditional import CONDITIONAL
+
+if TYPE_CHECKING:
+    from edgeproxy.semantics.cache_control import Directives
+    from edgeproxy.semantics.fields import Fields
+    from edgeproxy.semantics.freshness import Freshness
+
+Forwarded: TypeAlias = Literal[
+    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
+]
+"""Why a request was sent on: the values of `fwd` in RFC 9211 2.2."""
+
+LOOKED_UP = frozenset({b"GET", b"HEAD"})
+# RFC 9110 9.2.1. An unsafe method that succeeds invalidates what is stored (RFC 9111 4.4).
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+
+# RFC 9111 4.3.2: a cache must not answer these preconditions itself; only an origin can.
+_ORIGIN_PRECONDITIONS = (b"if-match", b"if-unmodified-since")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Answer from the stored response, which is fresh."""
+
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Answer from the stored response at once, and refresh it behind (RFC 5861 3)."""
+
+    ttl: int
+    refresh: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    """Ask the origin whether the stored response is still good; `on_error`: it may serve if not."""
+
+    fwd: Forwarded
+    on_error: bool
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Nothing stored can answer: fetch, together with whoever else asks for it."""
+
+    fwd: Forwarded
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Send this one request to the origin for itself alone; nothing is looked up."""
+
+    fwd: Forwarded
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer with an error of the edge's own."""
+
+    status: int
+    detail: str
+
+
+Decision: TypeAlias = Hit | Stale | Revalidate | Fetch | Pass | Refuse
+
+
+class Validity(Enum):
+    """What the invalidations since its fetch began say of a stored response."""
+
+    VALID = "valid"
+    INVALIDATED = "invalidated"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a decision needs to know of the stored response that matches the request."""
+
+    freshness: Freshness
+    validity: Validity
+    backing_off: bool = False
+    """A refresh failed a moment ago: don't ask the origin again yet."""
+
+
+def classify(method: bytes, fields: Fields, has_body: bool) -> Pass | None:
+    """Whether a request can be answered from the cache at all; None if it can."""
+    if method not in LOOKED_UP:
+        return Pass("method")
+    if has_body:
+        # RFC 9110 9.3.1: content in a GET has no defined meaning, so it may not be left unkeyed.
+        return Pass("request", "body")
+    if any(name in fields for name in _ORIGIN_PRECONDITIONS):
+        return Pass("request", "precondition")
+    return None
+
+
+def decide(
+    directives: Directives,
+    candidate: Candidate | None,
+    *,
+    honour: bool,
+    other_variants: bool,
+    uncacheable: bool,
+    now: float,
+) -> Decision:
+    """How to answer a GET or HEAD that `classify` let through.
+
+    `directives` are the request's, and `honour` whether the site obeys those that would cost the
+    origin work (only-if-cached is always obeyed); `other_variants`: something is stored under the key, for other
+    values of the fields that Vary names; `uncacheable`: the key's last answer could not be stored.
+    """
+    if honour and directives.no_store:
+        return Pass("request", "no-store")
+    if candidate is None:
+        # RFC 9111 5.2.1.7: the one request directive that costs the origin nothing to obey.
+        if directives.only_if_cached:
+            return Refuse(504, "only-if-cached")
+        if uncacheable:
+            return Pass("bypass", "uncacheable")
+        return Fetch("vary-miss" if other_variants else "uri-miss")
+    decision = _decide_stored(directives, honour, candidate, now)
+    if directives.only_if_cached and isinstance(decision, Revalidate):
+        return Refuse(504, "only-if-cached")
+    return decision
+
+
+def _decide_stored(
+    directives: Directives, honour: bool, candidate: Candidate, now: float
+) -> Decision:
+    freshness = candidate.freshness
+    ttl = freshness.ttl(now)
+    invalidated = candidate.validity is Validity.INVALIDATED
+    staleness = max(0.0, -ttl)
+    on_error = may_serve_on_error(freshness, now)
+    if freshness.must_validate:
+        return Revalidate("stale", on_error, "no-cache")
+    if honour:
+        if directives.no_cache:
+            return Revalidate("request", on_error, "no-cache")
+        if directives.max_age is not None and freshness.age(now) > directives.max_age:
+            return Revalidate("request", on_error, "max-age")
+        if directives.min_fresh is not None and ttl < directives.min_fresh:
+            return Revalidate("request", on_error, "min-fresh")
+    if ttl > 0 and not invalidated:
+        return Hit(int(ttl))
+    reason = "invalidated" if invalidated else "stale-while-revalidate"
+    if (
+        honour
+        and not invalidated
+        and not freshness.no_stale
+        and directives.max_stale is not None
+        and staleness <= directives.max_stale
+    ):
+        return Stale(_whole(ttl), refresh=not candidate.backing_off, detail="max-stale")
+    if freshness.stale_while_revalidate > 0 and staleness <= freshness.stale_while_revalidate:
+        return Stale(_whole(ttl), refresh=not candidate.backing_off, detail=reason)
+    if candidate.backing_off and on_error:
+        # The origin has just been seen to fail: RFC 5861 4 applies without asking it once more.
+        return Stale(_whole(ttl), refresh=False, detail="stale-if-error")
+    return Revalidate("stale", on_error, "invalidated" if invalidated else None)
+
+
+def may_serve_on_error(freshness: Freshness, now: float) -> bool:
+    """Whether the stored response may stand in for a failing origin (RFC 5861 4, 9111 4.2.4)."""
+    staleness = max(0.0, -freshness.ttl(now))
+    return freshness.stale_if_error > 0 and staleness <= freshness.stale_if_error
+
+
+def unconditional(fields: Fields) -> Fields:
+    """The request's fields without its own conditions and range.
+
+    A shared fetch is for everybody: each reader's conditions are evaluated against what it brings
+    (RFC 9111 4.3.2), and its range is cut out of it.
+    """
+    return fields.without(CONDITIONAL | {b"range"})
+
+
+def _whole(seconds: float) -> int:
+    # RFC 9211 2.4: an integer; what is half a second past its time is not "0 seconds fresh".
+    return int(seconds) if seconds >= 0 else -int(-seconds + 0.999999)

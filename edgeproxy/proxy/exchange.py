@@ -1,0 +1,165 @@
+"""One request and its answer while it is under way: what was sent, and what the log is to know."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from edgeproxy.proxy.access import AccessRecord
+from edgeproxy.proxy.wire import ResponseWriter
+from edgeproxy.semantics.cache_status import CacheStatus, append_member
+from edgeproxy.semantics.dates import format_http_date
+from edgeproxy.semantics.fields import Fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from edgeproxy.proxy.errors import EdgeError
+    from edgeproxy.proxy.request import EdgeRequest
+
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Exchange:
+    """The answering side of one request: sends through the writer, and keeps the account."""
+
+    def __init__(self, raw: web.BaseRequest, clock: Callable[[], float]) -> None:
+        self.raw = raw
+        self.writer = ResponseWriter(raw)
+        self.request: EdgeRequest | None = None
+        self.result = "error"
+        self.retried = False
+        self._clock = clock
+        self._started = clock()
+        self._first_byte: float | None = None
+        self._origin_seconds: float | None = None
+        self._status = 0
+        self._cache_status = b""
+
+    @property
+    def secure(self) -> bool:
+        """Whether the request came over TLS to this edge itself."""
+        return self.raw.transport is not None and (
+            self.raw.transport.get_extra_info("sslcontext") is not None
+        )
+
+    @property
+    def reply(self) -> web.StreamResponse:
+        return self.writer.reply
+
+    @property
+    def head_sent(self) -> bool:
+        return self._first_byte is not None
+
+    @property
+    def head_only(self) -> bool:
+        """The answer to HEAD has no body (RFC 9110 9.3.2)."""
+        return self.raw.method == "HEAD"
+
+    def origin_took(self, seconds: float) -> None:
+        self._origin_seconds = seconds
+
+    # -- sending
+
+    async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Hand a 1xx response on (RFC 9110 15.2); HTTP/1.0 knows none."""
+        await self.writer.interim(status, reason, fields)
+
+    async def start(
+        self, status: int, fields: Fields, length: int | None, cache_status: CacheStatus,
+        *, reason: bytes | None = None, head_only: bool = False,
+    ) -> None:  # fmt: skip
+        """Send the head. `length` is the body's in bytes, None if that is not known yet."""
+        self._note(status, cache_status)
+        fields = append_member(fields, self._cache_status)
+        if reason is None:
+            reason = REASONS.get(status, b"")
+        await self.writer.start(status, reason, fields, length, head_only=head_only)
+
+    async def write(self, chunk: bytes) -> None:
+        await self.writer.write(chunk)
+
+    async def finish(self) -> None:
+        await self.writer.finish()
+
+    def send_ready(self, status: int, head: bytes, body: bytes, cache_status: CacheStatus) -> None:
+        """Send a whole answer that was rendered beforehand but for its last fields."""
+        self._note(status, cache_status)
+        self.writer.send_ready(head + b"Cache-Status: " + self._cache_status + b"\r\n", body)
+
+    def _note(self, status: int, cache_status: CacheStatus) -> None:
+        self._status = status
+        self._cache_status = cache_status.render()
+        self._first_byte = self._clock()
+
+    # -- ending otherwise than well
+
+    async def refuse(self, status: int, text: str, cache_status: CacheStatus) -> None:
+        """Answer with an error of the edge's own, or break off if an answer has begun."""
+        if self.head_sent:
+            self.abandon()
+            return
+        phrase = REASONS.get(status, b"").decode()
+        body = f"{status} {phrase}: {text}\n".encode()
+        fields = Fields(
+            (
+                (b"Date", format_http_date(self._clock())),
+                (b"Content-Type", b"text/plain; charset=utf-8"),
+                (b"Cache-Control", b"no-store"),
+            )
+        )
+        try:
+            await self.start(status, fields, len(body), cache_status, head_only=self.head_only)
+            if not self.head_only:
+                await self.write(body)
+            await self.finish()
+        except ConnectionError:
+            self.abandon()
+
+    async def fail(self, error: EdgeError) -> None:
+        """Tell the reader that the origin failed; after the head, only a broken end can."""
+        status = CacheStatus(fwd="miss", detail=error.detail)
+        await self.refuse(error.status, str(error), status)
+
+    async def crash(self) -> None:
+        await self.refuse(500, "the edge failed", CacheStatus(detail="internal-error"))
+
+    def close_after(self) -> None:
+        """Take no further request from this connection."""
+        self.writer.close_after()
+
+    def abandon(self) -> None:
+        """Break the connection off, so that nobody takes what was sent for the whole."""
+        self.writer.abort()
+
+    # -- the account
+
+    @property
+    def target(self) -> bytes:
+        return self.raw.raw_path.encode("utf-8", "surrogateescape")
+
+    def record(self) -> AccessRecord:
+        """What the access log is told, once the answer is over."""
+        request, now = self.request, self._clock()
+        fields = request.fields if request is not None else Fields(self.raw.raw_headers)
+        first = self._first_byte
+        return AccessRecord(
+            client=request.client if request is not None else self.raw.remote or "",
+            method=request.method if request is not None else self.raw.method.encode(),
+            target=self.target,
+            version=f"{self.raw.version.major}.{self.raw.version.minor}",
+            status=self._status,
+            bytes_sent=self.writer.bytes_sent,
+            result=self.result,
+            cache_status=self._cache_status,
+            site=request.policy.name if request is not None else "",
+            host=request.authority if request is not None else "",
+            referer=fields.get(b"referer") or b"",
+            user_agent=fields.get(b"user-agent") or b"",
+            started=self._started,
+            duration=now - self._started,
+            first_byte=None if first is None else first - self._started,
+            origin_seconds=self._origin_seconds,
+        )

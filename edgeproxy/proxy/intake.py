@@ -1,0 +1,97 @@
+"""Reading a request: which site it is for, who sent it, which key it has."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from edgeproxy.proxy.request import EdgeRequest
+from edgeproxy.semantics.cache_buster import split_cache_buster
+from edgeproxy.semantics.cache_control import request_directives
+from edgeproxy.semantics.errors import BadRequest
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.forwarding import client_address
+from edgeproxy.semantics.key import cache_key
+from edgeproxy.semantics.target import read_target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+    from aiohttp import web
+
+    from edgeproxy.config.sites import SiteTable
+
+
+class Misdirected(Exception):
+    """The request is for a host that no site serves (RFC 9110 15.5.20)."""
+
+
+class Intake:
+    """Turns what the parser read into an `EdgeRequest`. Pure but for its settings."""
+
+    def __init__(
+        self, sites: SiteTable, trusted_proxies: Sequence[IPv4Network | IPv6Network]
+    ) -> None:
+        self._sites = sites
+        self._trusted = tuple(trusted_proxies)
+
+    def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
+        """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
+        fields = Fields(raw.raw_headers)
+        version = f"{raw.version.major}.{raw.version.minor}"
+        target = read_target(
+            method,
+            raw.raw_path.encode("utf-8", "surrogateescape"),
+            fields.get_all(b"host"),
+            host_required=version != "1.0",
+        )
+        authority = target.authority or ""
+        place = self._sites.find(target.host or "")
+        if place is None:
+            raise Misdirected(f"no site here is {target.host}")
+        policy, environment = place
+        client, trusted = client_address(fields, _peer(raw), self._trusted)
+        scheme = "https" if secure else "http"
+        if trusted:
+            scheme = _forwarded_scheme(fields) or scheme
+        try:
+            key = cache_key(
+                policy.name, scheme, authority or policy.name, target.path_and_query, policy.key
+            )
+        except ValueError as error:
+            raise BadRequest("host-invalid") from error
+        _, forwarded_target = split_cache_buster(target.path_and_query)
+        return EdgeRequest(
+            method=method,
+            target=forwarded_target,
+            version=version,
+            fields=fields,
+            authority=authority,
+            scheme=scheme,
+            client=client,
+            trusted=trusted,
+            policy=policy,
+            environment=environment,
+            key=key,
+            directives=request_directives(fields),
+            honour_directives=policy.honours_request_directives(trusted),
+            has_body=raw.can_read_body,
+        )
+
+
+def _peer(raw: web.BaseRequest) -> str:
+    """The address at the other end of the connection; a Unix socket's has none."""
+    remote = raw.remote
+    if remote is None:
+        return "unknown"
+    try:
+        return str(ip_address(remote.partition("%")[0]))
+    except ValueError:
+        return "unknown"
+
+
+def _forwarded_scheme(fields: Fields) -> str | None:
+    """What a trusted proxy says that the reader spoke."""
+    value = (fields.get(b"x-forwarded-proto") or b"").partition(b",")[0].strip().lower()
+    return value.decode() if value in (b"http", b"https") else None

@@ -1,0 +1,146 @@
+"""What is stored for a request: first in the worker's memory, then in the node's shared tier.
+
+Every answer has been held against the journal: what an invalidation deleted is not found, and what
+one invalidated says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeproxy.cache.memory import Entry
+from edgeproxy.invalidation.rules import Standing
+from edgeproxy.proxy.decide import Validity
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.freshness import Freshness, assess_freshness
+from edgeproxy.semantics.vary import matches
+
+if TYPE_CHECKING:
+    from edgeproxy.cache.memory import MemoryTier
+    from edgeproxy.cache.store import SharedTier
+    from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.config.sites import SitePolicy
+    from edgeproxy.invalidation.view import JournalView
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored response that matches a request, and how it stands."""
+
+    stored: StoredResponse
+    fields: Fields
+    freshness: Freshness
+    validity: Validity
+    entry: Entry | None
+    """Where it is in memory, body and all; None: in the shared tier alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look into the cache brought."""
+
+    found: Found | None
+    vary: tuple[bytes, ...]
+    """The request field names that responses under this key vary by, as far as is known."""
+    other_variants: bool
+    """Something is stored under the key, though for other requests."""
+
+
+class Lookup:
+    """The two tiers, seen as one."""
+
+    def __init__(self, memory: MemoryTier, tier: SharedTier, view: JournalView) -> None:
+        self._memory = memory
+        self._tier = tier
+        self._view = view
+
+    def find(self, primary: bytes, fields: Fields, policy: SitePolicy, now: float) -> Looked:
+        """The stored response for a request with these `fields`, the newest where several match.
+
+        Synchronous: between reading a response and judging it nothing else runs, so no rule can be
+        dropped in between.
+        """
+        head = self._view.catch_up()
+        found = self._in_memory(primary, fields, head)
+        if (
+            found is not None
+            and found.validity is Validity.VALID
+            and (found.freshness.is_fresh(now))
+        ):
+            return Looked(found, (), other_variants=False)
+        # Another worker may have refreshed what is stale, purged or missing here.
+        return self._in_tier(primary, fields, policy, found)
+
+    def _in_memory(self, primary: bytes, fields: Fields, head: int) -> Found | None:
+        best: Entry | None = None
+        for entry in self._memory.get(primary):
+            if (
+                best is None or entry.stored.response_time > best.stored.response_time
+            ) and matches(entry.stored.selecting, fields):
+                best = entry
+        if best is None:
+            return None
+        if best.checked != head:
+            verdict = self._view.verdict(best.stored, best.checked)
+            if verdict.standing is Standing.DELETED:
+                self._memory.discard(best.stored.id)
+                return None
+            if verdict.standing is Standing.VALID:
+                best.checked = head
+            else:
+                return Found(
+                    best.stored, best.fields, best.freshness, Validity.INVALIDATED, best
+                )
+        validity = Validity.INVALIDATED if best.stored.invalidated else Validity.VALID
+        return Found(best.stored, best.fields, best.freshness, validity, best)
+
+    def _in_tier(
+        self, primary: bytes, fields: Fields, policy: SitePolicy, known: Found | None
+    ) -> Looked:
+        best: StoredResponse | None = None
+        validity = Validity.VALID
+        vary: tuple[bytes, ...] = ()
+        newest = -1.0
+        others = False
+        for stored in self._tier.lookup(primary):
+            verdict = self._view.verdict(stored, stored.position)
+            if verdict.standing is Standing.DELETED:
+                continue
+            if stored.response_time > newest:
+                newest, vary = stored.response_time, tuple(name for name, _ in stored.selecting)
+            if not matches(stored.selecting, fields):
+                others = True
+            elif best is None or stored.response_time > best.response_time:
+                best = stored
+                invalidated = stored.invalidated or verdict.standing is Standing.INVALIDATED
+                validity = Validity.INVALIDATED if invalidated else Validity.VALID
+        if best is None:
+            if known is not None:
+                vary = tuple(name for name, _ in known.stored.selecting)
+            return Looked(known, vary, others)
+        if known is not None and known.stored.response_time >= best.response_time:
+            return Looked(known, vary, others)
+        return Looked(self.judge(best, policy, validity), vary, others)
+
+    def judge(
+        self, stored: StoredResponse, policy: SitePolicy, validity: Validity = Validity.VALID
+    ) -> Found:
+        """A stored response with its freshness computed under the site's policy."""
+        fields = Fields(stored.fields)
+        freshness = assess_freshness(
+            stored.status, fields, stored.request_time, stored.response_time, policy.freshness
+        )
+        return Found(stored, fields, freshness, validity, None)
+
+    def remember(self, found: Found, body: bytes) -> None:
+        """Keep a response in memory; a journal that has moved on is checked at its next hit."""
+        self._memory.put(
+            Entry(
+                stored=found.stored,
+                fields=found.fields,
+                body=body,
+                freshness=found.freshness,
+                checked=found.stored.position,
+            )
+        )

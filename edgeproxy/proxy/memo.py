@@ -1,0 +1,65 @@
+"""Two small, bounded memories of a worker: what is uncacheable, and what failed to refresh."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+
+
+class UncacheableKeys:
+    """Keys whose last answer could not be stored: their requests are not made to wait in line.
+
+    Bounded: the key that was noted longest ago goes first.
+    """
+
+    def __init__(self, capacity: int = 65536) -> None:
+        self._capacity = capacity
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def note(self, primary: bytes, until: float) -> None:
+        """Remember `primary` as uncacheable until that time (seconds)."""
+        self._until[primary] = until
+        self._until.move_to_end(primary)
+        while len(self._until) > self._capacity:
+            self._until.popitem(last=False)
+
+    def forget(self, primary: bytes) -> None:
+        self._until.pop(primary, None)
+
+    def holds(self, primary: bytes, now: float) -> bool:
+        until = self._until.get(primary)
+        if until is None:
+            return False
+        if until > now:
+            return True
+        del self._until[primary]
+        return False
+
+
+class RefreshBackoff:
+    """Stored responses whose refresh failed, and when it may be tried again.
+
+    The pause doubles from 1 to 60 seconds. Bounded: the oldest failure goes first.
+    """
+
+    def __init__(self, capacity: int = 65536) -> None:
+        self._capacity = capacity
+        self._failed: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def failed(self, variant: bytes, now: float) -> float:
+        """Note a failure; the pause in seconds before the next try."""
+        _, pause = self._failed.get(variant, (0.0, 0.0))
+        pause = min(_LONGEST_PAUSE, pause * 2) if pause else _FIRST_PAUSE
+        self._failed[variant] = (now + pause, pause)
+        self._failed.move_to_end(variant)
+        while len(self._failed) > self._capacity:
+            self._failed.popitem(last=False)
+        return pause
+
+    def succeeded(self, variant: bytes) -> None:
+        self._failed.pop(variant, None)
+
+    def active(self, variant: bytes, now: float) -> bool:
+        return self._failed.get(variant, (0.0, 0.0))[0] > now

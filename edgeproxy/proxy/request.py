@@ -1,0 +1,38 @@
+"""A reader's request as the proxy sees it: whose it is, what it asks for, under which policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeproxy.config.sites import SitePolicy
+    from edgeproxy.semantics.cache_control import Directives
+    from edgeproxy.semantics.fields import Fields
+    from edgeproxy.semantics.key import CacheKey
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRequest:
+    """One request to one site, frozen: what every decision about it is made from."""
+
+    method: bytes
+    target: bytes
+    """What the origin is asked for, byte for byte: path and query, without a `cb:` segment."""
+    version: str
+    fields: Fields
+    """As the client sent them."""
+    authority: str
+    """Host and port as the client named them."""
+    scheme: str
+    client: str
+    """The client's address, beyond trusted proxies."""
+    trusted: bool
+    """It comes through one of the trusted proxies, so its X-Forwarded-* fields are believed."""
+    policy: SitePolicy
+    environment: str
+    key: CacheKey
+    directives: Directives
+    honour_directives: bool
+    """Whether its Cache-Control may make the edge go to the origin (RFC 9111 5.2.1)."""
+    has_body: bool

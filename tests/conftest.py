@@ -1,0 +1,91 @@
+"""Fixtures for tests over real sockets, and CI's rule that nothing is skipped."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import EdgeProcess, RedisServer, ScriptedOrigin
+
+StartEdge = Callable[..., Awaitable[EdgeProcess]]
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[ScriptedOrigin]:
+    """A scripted origin; the test fails at its end if a request was malformed."""
+    async with ScriptedOrigin() as server:
+        yield server
+
+
+@pytest.fixture
+async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
+    """Starts edges: `edge = await start_edge(origin, workers=2)`; arguments as `EdgeProcess`.
+
+    Those still running at the end of the test are stopped, and must exit 0 without a traceback.
+    """
+    started: list[EdgeProcess] = []
+
+    async def start(origin: ScriptedOrigin | str | None = None, **arguments: Any) -> EdgeProcess:
+        url = origin.url if isinstance(origin, ScriptedOrigin) else origin
+        wait = arguments.pop("wait", True)
+        edge = EdgeProcess(tmp_path / f"edge-{len(started)}", origin=url, **arguments)
+        started.append(edge)
+        await edge.start(wait=wait)
+        return edge
+
+    yield start
+    try:
+        for edge in started:
+            if edge.running:
+                await edge.stop()
+    finally:
+        for edge in started:
+            if edge.running:
+                await edge.kill()
+            edge.release()
+
+
+@pytest.fixture
+async def edge(origin: ScriptedOrigin, start_edge: StartEdge) -> EdgeProcess:
+    """An edge with one worker and a store on disk, in front of `origin`."""
+    return await start_edge(origin)
+
+
+@pytest.fixture(scope="session")
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One redis-server for the run (for each process of a distributed one)."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> RedisServer:
+    """A redis-server with nothing in it."""
+    redis_process.command("FLUSHALL")
+    return redis_process
+
+
+def _skipped_in_ci(config: pytest.Config) -> list[Any]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("CI"):
+        return []
+    return list(reporter.stats.get("skipped", []))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test fails the run: what was not tried is not known to work."""
+    if _skipped_in_ci(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why such a run failed."""
+    for report in _skipped_in_ci(config):
+        terminalreporter.write_line(f"skipped, which CI does not allow: {report.nodeid}")

@@ -1,0 +1,187 @@
+"""What is stored survives what it should, and nothing else is ever served for it."""
+
+import asyncio
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartEdge
+from tests.kit import Answer, Connection, EdgeProcess, OriginRequest, RedisServer, ScriptedOrigin
+
+CACHEABLE = {"Cache-Control": "max-age=3600", "Cache-Tag": "all"}
+
+
+def told_body(target: str) -> bytes:
+    """A body that can be checked from its target alone: from 1 byte to 1 MiB, by its number."""
+    number = int(target.rpartition("/")[2])
+    size = (1, 700, 20_000, 200_000, 1_048_576)[number % 5]
+    seed = hashlib.sha256(target.encode()).digest()
+    return (seed * (size // len(seed) + 1))[:size]
+
+
+def telling(request: OriginRequest) -> Answer:
+    return Answer(200, CACHEABLE, told_body(request.target))
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+async def test_the_store_on_disk_survives_its_processes(
+    edge: EdgeProcess, origin: ScriptedOrigin, kill: bool
+) -> None:
+    origin.otherwise(telling)
+    for number in range(20):
+        await edge.get(f"/{number}")
+    await (edge.kill() if kill else edge.stop())
+    await edge.start()
+    for number in range(20):
+        response = await edge.get(f"/{number}")
+        assert response.body == told_body(f"/{number}")
+        assert response.cache_status.get("hit")
+    assert sum(origin.counts.values()) == 20
+
+
+async def test_twenty_kills_under_load_never_leave_a_damaged_body(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """Ten times one worker, ten times all; after each, whatever is answered is whole and right."""
+    origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2, config={"store": {"max_bytes": "64MB"}})
+    picks = random.Random(20)
+    served = hits = 0
+
+    async def read(ending: asyncio.Event) -> None:
+        nonlocal served, hits
+        connection: Connection | None = None
+        while not ending.is_set():
+            target = f"/{picks.randrange(120)}"
+            try:
+                connection = connection or await edge.connect()
+                response = await connection.exchange("GET", target)
+            except (OSError, Exception) as error:
+                if not isinstance(error, OSError) and "cut" not in str(error):
+                    raise
+                connection = None
+                await asyncio.sleep(0.01)
+                continue
+            assert response.status in (200, 502), response.status
+            if response.status == 200:
+                assert response.body == told_body(target), target
+                served += 1
+                hits += "hit" in response.cache_status
+        if connection is not None:
+            connection.close()
+
+    for number in range(20):
+        ending = asyncio.Event()
+        readers = [asyncio.create_task(read(ending)) for _ in range(8)]
+        await asyncio.sleep(picks.uniform(0.1, 0.5))
+        if number % 2:
+            await edge.kill_worker(number // 2 % 2)
+            await edge.ready()
+        else:
+            await edge.kill()
+            await edge.start()
+        ending.set()
+        await asyncio.gather(*readers)
+    for number in range(120):
+        response = await edge.get(f"/{number}")
+        assert response.body == told_body(f"/{number}")
+    assert served > 500
+    assert hits > 100
+
+
+async def test_redis_keeps_the_bodies(
+    origin: ScriptedOrigin, start_edge: StartEdge, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(
+        origin,
+        workers=2,
+        store=redis_server.url,
+        config={"store": {"state_dir": str(tmp_path / "state")}},
+    )
+    for number in range(10):
+        await edge.get(f"/{number}")
+    await edge.stop()
+    await edge.start()
+    for number in range(10):
+        response = await edge.get(f"/{number}")
+        assert response.body == told_body(f"/{number}")
+        assert response.cache_status.get("hit")
+    assert (await edge.purge(tags=["all"], mode="delete"))["matched"] == 10
+    assert "hit" not in (await edge.get("/1")).cache_status
+
+    # What Redis has lost is fetched anew, not waited for.
+    await edge.stop()
+    redis_server.command("FLUSHALL")
+    await edge.start()
+    assert (await edge.get("/1")).body == told_body("/1")
+
+
+async def test_memory_keeps_nothing_over_a_restart(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2, store="memory:")
+    for number in range(10):
+        assert (await edge.get(f"/{number}")).body == told_body(f"/{number}")
+    for _ in range(10):
+        response = await edge.get("/4")
+        assert response.body == told_body("/4")
+    assert response.cache_status.get("hit")
+    await edge.purge(tags=["all"], mode="delete")
+    for _ in range(10):
+        assert "hit" in (await edge.get("/2")).cache_status or origin.counts["/2"] > 1
+    await edge.stop()
+    await edge.start()
+    before = origin.counts["/4"]
+    assert "hit" not in (await edge.get("/4")).cache_status
+    assert origin.counts["/4"] == before + 1
+
+
+@pytest.mark.parametrize("damage", ["noise", "truncated", "foreign"])
+async def test_a_damaged_store_is_set_aside_and_the_edge_starts_empty(
+    edge: EdgeProcess, origin: ScriptedOrigin, damage: str
+) -> None:
+    origin.otherwise(telling)
+    await edge.get("/1")
+    await edge.stop()
+    data = edge.folder / "store" / "responses" / "data.mdb"
+    whole = data.read_bytes()
+    if damage == "noise":
+        data.write_bytes(random.Random(1).randbytes(len(whole)))
+    elif damage == "truncated":
+        data.write_bytes(whole[:4096])
+    else:
+        data.write_bytes(b"SQLite format 3\x00" + bytes(8192))
+    await edge.start()
+    assert "set aside" in edge.log
+    assert list((edge.folder / "store").glob("damaged-*"))
+    response = await edge.get("/1")
+    assert response.body == told_body("/1")
+    assert "hit" not in response.cache_status
+
+
+async def test_a_store_that_another_edge_has_is_refused(
+    edge: EdgeProcess, origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    second = await start_edge(origin, store=f"lmdb:{edge.folder / 'store'}", wait=False)
+    assert await second.wait() != 0
+    assert str(edge.folder / "store") in second.log
+    assert (await edge.get("/healthy")).status == 404
+
+
+async def test_the_store_stays_within_its_bound(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    body = random.Random(3).randbytes(100_000)
+    origin.otherwise(Answer(200, CACHEABLE, body))
+    edge = await start_edge(
+        origin, config={"store": {"max_bytes": "4MB"}, "memory": {"max_bytes": "1MB"}}
+    )
+    async with await edge.connect() as connection:
+        for number in range(200):
+            assert (await connection.exchange("GET", f"/{number}")).body == body
+    stored = (await edge.purge(everything=True, dry_run=True))["matched"]
+    assert 5 <= stored <= 60

@@ -1,6 +1,8 @@
 # `make` alone lists the verbs: the lines below that have a ## after their name.
 
-PYTHON ?= python3
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$name -c '$(RECENT)' 2>/dev/null && echo $$name && break; done)
 JOBS ?= 2
 
 VENV := .venv
@@ -8,12 +10,17 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
+# Installs a package where that can be done without asking: as root, with apt-get.
+apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing $(1)" \
+  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+  apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check bench bench-quick redis clean
+.PHONY: help demo test lint format types check docs bench bench-quick redis clean
 
 help: ## list the verbs
 	@echo "edgeproxy: make VERB"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## run a small shop with the edge in front of it, and print what to try
 	@$(BIN)/edgeproxy demo
@@ -30,9 +37,12 @@ format: $(INSTALLED_DEV) ## put the code into the house's format
 	$(BIN)/ruff check --fix-only .
 
 types: $(INSTALLED_DEV) ## check the types (mypy --strict)
-	$(BIN)/mypy
+	$(BIN)/mypy edgeproxy bench
 
 check: lint types test ## all that a change must pass
+
+docs: $(INSTALLED) ## write the reference of all settings into docs/configuration.md
+	$(BIN)/python -m edgeproxy.config.reference docs/configuration.md
 
 bench: $(INSTALLED) ## measure against nginx on this machine: table, and JSON in bench/results/
 	$(BIN)/python -m bench
@@ -47,13 +57,15 @@ clean: ## remove the environment, caches and results
 # The stamps make the set-up run once, and again when pyproject.toml has changed.
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "edgeproxy needs Python 3.11 or newer, and $(PYTHON) is" \
-	    "$$($(PYTHON) --version 2>&1 || echo not there). Name another one: make PYTHON=python3.12" >&2; \
+	@test -n '$(PYTHON)' && $(PYTHON) -c '$(RECENT)' || { \
+	  echo "edgeproxy needs Python 3.11 or newer; if it has another name than python3," \
+	    "give it: make PYTHON=/opt/python/bin/python3" >&2; \
 	  exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "no virtual environment could be made; Debian and Ubuntu: apt-get install python3-venv" >&2; \
-	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); $(call apt_install,python3-venv) && $(PYTHON) -m venv $(VENV); } \
+	  || { rm -rf $(VENV); \
+	    echo "no virtual environment could be made; Debian, Ubuntu: apt-get install python3-venv" >&2; \
+	    exit 1; }
 
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	@echo "installing edgeproxy into $(VENV)"
@@ -66,12 +78,5 @@ $(INSTALLED_DEV): pyproject.toml | $(BIN)/python
 	@touch $@ $(INSTALLED)
 
 redis:
-	@if command -v redis-server >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing redis-server, which some tests run"; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } \
-	    || echo "redis-server could not be installed"; \
-	fi; \
-	command -v redis-server >/dev/null \
+	@command -v redis-server >/dev/null || $(call apt_install,redis-server) \
 	  || echo "left out: the tests of the redis:// store, for want of redis-server"

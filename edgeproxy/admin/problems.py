@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import ValidationError
+
+log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -78,6 +81,9 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return Problem(error.status, _detail(request, error.status), headers=headers).response()
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return Problem(500, "the edge failed; its log says how").response()
     return response
 
 

@@ -1,10 +1,11 @@
 """What can go wrong with the store.
 
-    StoreError
-    ├── StoreInUse      another edgeproxy has the folder
-    ├── StoreUnusable   the folder can't be made, read or written
-    ├── StoreFull       no room, though eviction made what it could
-    └── BodyMissing     a stored response's body is gone, or is not what was stored
+StoreError
+├── StoreInUse      another edgeproxy has the folder
+├── StoreUnusable   the folder can't be made, read or written
+├── StoreFull       no room, though eviction made what it could
+└── BodyMissing     a stored response's body is gone, or is not what was stored
+    └── BodyUnreachable   it can't be had just now
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class StoreFull(StoreError):
 
 class BodyMissing(StoreError):
     """A stored response's body is gone or damaged; its row has been removed."""
+
+
+class BodyUnreachable(BodyMissing):
+    """Where bodies are kept does not answer; the row stays, and may be good again later."""

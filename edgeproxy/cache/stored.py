@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
+
+BodyKind: TypeAlias = Literal["none", "inline", "file", "external"]
 
 
 class BodyRef(msgspec.Struct, frozen=True, array_like=True):
     """Where a body is. `id` (8 bytes) is unique and never used again."""
 
-    kind: Literal["none", "inline", "file", "external"]
+    kind: BodyKind
     id: bytes
     length: int
     """Bytes."""

@@ -1,6 +1,7 @@
 """`edgeproxy demo`: a small shop, a real edge in front of it, and five lines to try."""
 
-import argparse
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os
@@ -9,66 +10,86 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable
+import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 
-from .demo_lines import Attempt, Places, attempts
-from .demo_origin import Shop
+from edgeproxy.cli.demo_lines import Places, lines
+from edgeproxy.cli.demo_origin import Shop
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
 
 HOST = "127.0.0.1"
 PREFERRED_PORTS = {"edge": 8080, "admin": 8081, "shop": 9000}
 WORKERS = 2
 READY_WITHIN = 30.0
 
+_DESCRIPTION = """\
+Start a small shop and an edge in front of it, on ports of this machine that are free, and print
+five lines for a shell that show what the edge does. Ctrl-C ends it all, and nothing is left.
+"""
+
 
 class DemoFailed(Exception):
-    """The edge of the demo did not start, or ended by itself."""
+    """The demo can't go on, or did not end well."""
+
+
+class NotStarted(DemoFailed):
+    """The edge did not start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's own flags."""
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="run the five lines, say whether each does what it says, and end (0 if all do)",
-    )
+    """The command has no flags of its own."""
+    parser.description = _DESCRIPTION
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the demo until Ctrl-C, or its check. The exit status."""
+def run(_: argparse.Namespace) -> int:
+    """Run the demo until Ctrl-C: the exit status."""
     try:
-        return asyncio.run(_demo(check=arguments.check))
+        asyncio.run(_until_told())
     except DemoFailed as error:
         print(f"edgeproxy demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-
-
-async def _demo(*, check: bool) -> int:
-    ended = asyncio.Event()
-    if not check:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    with tempfile.TemporaryDirectory(prefix="edgeproxy-demo-") as folder:
-        async with _shop() as shop, _edge(shop, Path(folder), quiet=check) as (places, process):
-            lines = attempts(places)
-            if check:
-                return await _check(lines)
-            print(introduction(places, lines), flush=True)
-            await _first(ended.wait(), process.wait())
-            if process.returncode is not None:
-                raise DemoFailed("the edge has ended by itself")
-            print("\nending ...", flush=True)
     return 0
+
+
+async def _until_told() -> None:
+    """Show the demo until a signal comes, and put it away."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    show = asyncio.create_task(_show())
+    end = asyncio.create_task(told.wait())
+    await asyncio.wait({show, end}, return_when=asyncio.FIRST_COMPLETED)
+    # Another Ctrl-C while it ends finds the event set, and does no harm.
+    show.cancel()
+    end.cancel()
+    try:
+        await show
+    except asyncio.CancelledError:
+        pass
+    except NotStarted:
+        # Ctrl-C can reach the edge, too, before that has a session of its own.
+        if not told.is_set():
+            raise
+    print("\nThe demo has ended.", flush=True)
+
+
+async def _show() -> None:
+    with tempfile.TemporaryDirectory(prefix="edgeproxy-demo-") as folder:
+        async with _shop() as shop, _edge(shop, Path(folder)) as (places, process):
+            print(introduction(places), flush=True)
+            await process.wait()
 
 
 @contextlib.asynccontextmanager
 async def _shop() -> AsyncIterator[str]:
-    runner = web.AppRunner(Shop().app(), access_log=None)
+    runner = web.AppRunner(Shop().app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         port = choose_port(PREFERRED_PORTS["shop"])
@@ -80,7 +101,7 @@ async def _shop() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _edge(
-    shop: str, folder: Path, *, quiet: bool
+    shop: str, folder: Path
 ) -> AsyncIterator[tuple[Places, asyncio.subprocess.Process]]:
     public, admin = (f"{HOST}:{choose_port(PREFERRED_PORTS[name])}" for name in ("edge", "admin"))
     token = secrets.token_hex(8)
@@ -89,19 +110,25 @@ async def _edge(
         *("--listen", public, "--admin", admin, "--workers", str(WORKERS)),
         *("--store", f"lmdb:{folder / 'store'}"),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL if quiet else None,
-        env={**os.environ, "EDGEPROXY_ADMIN_TOKEN": token},
+        env={
+            **os.environ,
+            "EDGEPROXY_ADMIN_TOKEN": token,
+            "XDG_RUNTIME_DIR": str(folder),  # so that all it leaves goes with the folder
+        },
         start_new_session=True,  # Ctrl-C is for this process, which then ends the edge in order
     )
+    ready = False
     try:
         await _ready(f"http://{admin}/readyz", process)
+        ready = True
         yield Places(f"http://{public}", f"http://{admin}", shop, token), process
     finally:
-        if process.returncode is None:
+        asked = process.returncode is None
+        if asked:
             process.terminate()
         status = await process.wait()
-    if status != 0:
-        raise DemoFailed(f"the edge ended with status {status}")
+        if ready and not (asked and status == 0):
+            raise DemoFailed(f"the edge ended {'' if asked else 'by itself '}with status {status}")
 
 
 async def _ready(url: str, process: asyncio.subprocess.Process) -> None:
@@ -114,49 +141,24 @@ async def _ready(url: str, process: asyncio.subprocess.Process) -> None:
                             return
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise DemoFailed(f"the edge is not ready after {READY_WITHIN:.0f} s") from None
-    raise DemoFailed("the edge did not start; its own words are above")
+        raise NotStarted(f"the edge is not ready after {READY_WITHIN:.0f} s") from None
+    raise NotStarted("the edge did not start; it says why above")
 
 
-async def _check(lines: list[Attempt]) -> int:
-    failures = 0
-    for number, line in enumerate(lines, 1):
-        shell = await asyncio.create_subprocess_exec(
-            "sh", "-c", line.command, stdout=asyncio.subprocess.PIPE
-        )
-        output = (await shell.communicate())[0].decode(errors="replace")
-        faults = line.faults(output)
-        failures += bool(faults)
-        print(f"{'FAILED' if faults else 'ok':7}{number}. {line.title}", flush=True)
-        if faults:
-            print(f"       $ {line.command}\n{output}")
-            print("".join(f"       not so: {fault}\n" for fault in faults), flush=True)
-    return 1 if failures else 0
-
-
-async def _first(*waits: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-
-
-def introduction(places: Places, lines: list[Attempt]) -> str:
+def introduction(places: Places) -> str:
     """What the demo prints once all is up."""
-    head = f"""
-A small shop, and edgeproxy in front of it with {WORKERS} workers:
-
-  through the edge  {places.edge}/
-  the shop itself   {places.shop}/
-  admin port        {places.admin}/  (token {places.token})
-
-Five lines to paste into another terminal:
-"""
     parts = [
-        f"\n{number}. {line.title}: {line.look}\n\n  {line.command}\n"
-        for number, line in enumerate(lines, 1)
+        "A small shop, and edgeproxy in front of it with"
+        f" {WORKERS} workers, which log each request here:",
+        f"  through the edge  {places.edge}/\n"
+        f"  the shop itself   {places.shop}/\n"
+        f"  the admin port    {places.admin}/   token {places.token}",
+        "Five lines to paste into another terminal, in any order:",
     ]
-    return head + "".join(parts) + "\nCtrl-C ends it all."
+    for number, line in enumerate(lines(places), 1):
+        text = "\n".join(textwrap.wrap(f"{line.look}.", width=92, break_on_hyphens=False))
+        parts.append(f"{number}. {line.title}\n{textwrap.indent(text, '   ')}\n\n   {line.command}")
+    return "\n" + "\n\n".join([*parts, "Ctrl-C ends it all."]) + "\n"
 
 
 def choose_port(preferred: int) -> int:

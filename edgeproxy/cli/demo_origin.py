@@ -4,6 +4,8 @@ Every answer tells how often the shop has made one ("render 7"), so that an answ
 can be told from a new one, and which request target the shop was asked for.
 """
 
+from __future__ import annotations
+
 import asyncio
 import gzip
 import html
@@ -11,12 +13,17 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiohttp import ETag, hdrs, web
 
-SLOW_SECONDS = 1.5
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLOW_SECONDS = 1.0
+SLOW_FRESH_SECONDS = 4
+PAGE_FRESH_SECONDS = 86_400
 IMAGE_SIDE = 96
 _NOT_IN_304 = {hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING}
 LANGUAGES = {"en": "price", "de": "Preis", "fr": "prix"}
@@ -129,8 +136,10 @@ class Shop:
     async def slow(self, request: web.Request) -> web.Response:
         """A page that takes its time, and may be served stale for a minute meanwhile."""
         await asyncio.sleep(SLOW_SECONDS)
-        response = self._render_page(request, "A slow page", [f"took {SLOW_SECONDS} s to make"])
-        response.headers[hdrs.CACHE_CONTROL] = "public, max-age=3, stale-while-revalidate=60"
+        response = self._render_page(request, "A slow page", [f"took {SLOW_SECONDS:g} s to make"])
+        response.headers[hdrs.CACHE_CONTROL] = (
+            f"public, max-age={SLOW_FRESH_SECONDS}, stale-while-revalidate=60"
+        )
         response.headers["Cache-Tag"] = "slow"
         return response
 
@@ -173,7 +182,10 @@ class Shop:
         extra_tags: tuple[str, ...] = (),
     ) -> web.Response:
         response = self._render_page(request, title, lines)
-        response.headers[hdrs.CACHE_CONTROL] = "public, max-age=60, stale-while-revalidate=600"
+        # Long: a change is told by its tag, not waited for.
+        response.headers[hdrs.CACHE_CONTROL] = (
+            f"public, max-age={PAGE_FRESH_SECONDS}, stale-while-revalidate={PAGE_FRESH_SECONDS}"
+        )
         response.headers["Cache-Tag"] = ",".join(
             [*extra_tags, "products", *(p.tag for p in products)]
         )

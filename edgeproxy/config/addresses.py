@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from edgeproxy.config.sizes import shown
+from edgeproxy.config.sizes import shown, text_of
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ADDRESS_FORMS = '"HOST:PORT", "[::1]:8080", or ":8080" for every interface'
@@ -49,11 +49,9 @@ def parse_address(value: object) -> Address:
     """An address to listen on. Raises ValueError, with what would be right."""
     if isinstance(value, Address):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        raise ValueError(f'{value} is not an address; for that port on every interface: ":{value}"')
-    if not isinstance(value, str):
-        raise ValueError(f"expected {_ADDRESS_FORMS}, got {shown(value)}")
-    text = value.strip()
+    text = text_of(value, _ADDRESS_FORMS)
+    if "/" in text:
+        raise ValueError(f"{shown(value)} is a URL or a path; give {_ADDRESS_FORMS}")
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal():
         if _ip(text) is not None or ":" not in text:
@@ -83,13 +81,12 @@ def parse_host(value: object) -> str:
     "*.example.com" stands for every name below example.com. Raises ValueError, with what
     would be right.
     """
-    if not isinstance(value, str):
-        raise ValueError(f'expected a host name such as "www.example.com", got {shown(value)}')
-    if value.strip() == "*":
+    text = text_of(value, 'a host name such as "www.example.com"')
+    if text == "*":
         raise ValueError('"*" is not a host name; to answer every host, make it the default_site')
-    if "://" in value or "/" in value:
+    if "/" in text:
         raise ValueError(f"{shown(value)} is a URL; give the host name alone")
-    wildcard, name = ("*.", value[2:]) if value.startswith("*.") else ("", value)
+    wildcard, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
     literal = _ip(name.removeprefix("[").removesuffix("]"))
     if literal is not None and not wildcard:
         return _literal(literal)
@@ -98,7 +95,7 @@ def parse_host(value: object) -> str:
     name = name.lower().removesuffix(".")
     if not name.isascii():
         raise ValueError(f"{shown(value)} is not ASCII; {_punycode(wildcard, name)}")
-    if not is_host_name(name):
+    if not is_host_name(name) or _ip(name) is not None:
         raise ValueError(
             f"{shown(value)} is not a host name; "
             'give a name such as "www.example.com", or "*.example.com" for all below it'

@@ -143,6 +143,11 @@ def _site(name: str, site: Site, *, is_default: bool) -> Iterator[str]:
     host = _DEFAULT_HOST_FIELD.get(site.host_header, site.host_header)
     yield _row("Host sent on", host)
     yield _row("times out", _timeouts(site))
+    yield _row(
+        "connections",
+        f"at most {site.pool.max_connections} to each origin from each worker, "
+        f"unused ones kept for {format_duration(site.pool.keepalive)}",
+    )
     yield _row("fresh", _ttl(site))
     yield _row("stale", _grace(site))
     yield _row("key", _key(site))
@@ -180,11 +185,11 @@ def _ttl(site: Site) -> str:
     ttl = site.ttl
     if ttl.default is None:
         guess = (
-            f"{ttl.heuristic_fraction:.3g} of the time since Last-Modified, "
-            f"at most {format_duration(ttl.heuristic_max)}"
+            f"{ttl.heuristic_fraction:.3g} of the time since Last-Modified "
+            f"(at most {format_duration(ttl.heuristic_max)})"
         )
     else:
-        guess = f"{format_duration(ttl.default)}"
+        guess = format_duration(ttl.default)
     bound = "" if ttl.max is None else f"; never more than {format_duration(ttl.max)}"
     return f"as the origin says; where it says nothing, {guess}{bound}"
 
@@ -219,5 +224,5 @@ def _tags(site: Site) -> str:
 
 def _set_cookie(site: Site) -> str:
     if site.cache.share_set_cookie:
-        return "responses with it are stored as RFC 9111 allows"
+        return "responses with it are stored like all others"
     return "responses with it are stored only if they say `public`"

@@ -47,9 +47,14 @@ def explain(error: ValidationError, root: type[Section]) -> list[Problem]:
             near = did_you_mean(str(key), _keys(root, above))
             if near is not None:
                 meant.add((*above, near))
+    inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     for detail in details:
-        # A misspelt key is one problem, though the right one is missing because of it.
-        if detail["type"] != "missing" or detail["loc"] not in meant:
+        # A misspelt key is one problem, though the right one is missing because of it; and so is a
+        # wrong member, though its array counts as empty without it.
+        follows = (detail["type"] == "missing" and detail["loc"] in meant) or (
+            detail["type"] == "too_short" and detail["loc"] in inside
+        )
+        if not follows:
             problems.extend(_problems(detail, root))
     return problems
 
@@ -88,7 +93,7 @@ def _message(
         return f"{_EXPECTED[kind]}, got {toml_type(detail['input'])}"
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"must be {words} {context[name]}, got {detail['input']}"
+        return f"must be {words} {context[name]:g}, got {detail['input']}"
     if kind == "too_short":
         return f"must not be empty: {_description(root, location)}"
     return detail["msg"]

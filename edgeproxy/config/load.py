@@ -56,14 +56,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         message = str(error)
         place = _TOML_PLACE.search(message)
         # Only the end of the document is given without its place.
-        line, column = (place[1], place[2]) if place and place[1] else _end(text)
+        where = f"{place[1]}:{place[2]}" if place and place[1] else _end(text)
         fault = _TOML_PLACE.sub("", message)
-        raise ConfigError(f"{path}:{line}:{column}", [Problem("", f"not TOML: {fault}")]) from None
+        raise ConfigError(f"{path}:{where}", [Problem("", f"not TOML: {fault}")]) from None
 
 
-def _end(text: str) -> tuple[str, str]:
+def _end(text: str) -> str:
     lines = text.rstrip("\n").split("\n")
-    return str(len(lines)), str(len(lines[-1]) + 1)
+    return f"{len(lines)}:{len(lines[-1]) + 1}"
 
 
 def config_from_flags(

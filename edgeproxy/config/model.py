@@ -41,7 +41,7 @@ class Config(Section):
     listen: tuple[Listener, ...] = Field(
         default=(Listener(address=Address("127.0.0.1", 8080)),),
         min_length=1,
-        description="addresses where readers' connections are taken",
+        description="addresses where readers' connections are taken; without any, 127.0.0.1:8080",
     )
     admin: Admin = Field(default_factory=Admin, description="the admin port")
     workers: scalars.Workers = Field(
@@ -50,6 +50,8 @@ class Config(Section):
     runtime_dir: scalars.FilePath = Field(
         default_factory=default_runtime_dir,
         description="folder for what is of use only while the server runs: the workers' sockets",
+        json_schema_extra={"default": "$XDG_RUNTIME_DIR/edgeproxy, else /tmp/edgeproxy-UID"},
+        examples=["/run/edgeproxy"],
     )
     store: Store = Field(default_factory=Store, description="the shared store")
     memory: Memory = Field(default_factory=Memory, description="the memory tier of each worker")
@@ -60,7 +62,7 @@ class Config(Section):
         description="networks of the proxies in front, whose X-Forwarded-* and Forwarded fields "
         "are believed",
     )
-    default_site: scalars.Text | None = Field(
+    default_site: scalars.SiteName | None = Field(
         default=None,
         description="the site for hosts that no site names; if absent, they get 421",
     )

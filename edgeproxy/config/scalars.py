@@ -6,9 +6,11 @@ TOML's types are taken strictly (`"5"` is no number, `1` is no boolean); what pe
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -16,10 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
+    Strict,
     ValidationInfo,
 )
 
@@ -31,7 +30,7 @@ from edgeproxy.config.addresses import (
     parse_network,
 )
 from edgeproxy.config.errors import did_you_mean, one_of
-from edgeproxy.config.sizes import parse_duration, parse_size, shown
+from edgeproxy.config.sizes import format_duration, format_size, parse_duration, parse_size, shown
 from edgeproxy.config.urls import (
     OriginUrl,
     StoreUrl,
@@ -39,6 +38,9 @@ from edgeproxy.config.urls import (
     parse_origin_url,
     parse_store_url,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -78,9 +80,9 @@ def _read_access_log(value: Any, info: ValidationInfo) -> Path | str:
     # A file needs a slash, so that a misspelt "stdout" doesn't quietly become one.
     if not isinstance(value, Path) and not (isinstance(value, str) and "/" in value):
         near = did_you_mean(value, ("stdout", "off")) if isinstance(value, str) else None
-        hint = f'did you mean "{near}"? ' if near else ""
+        advice = f'did you mean "{near}"? Give' if near else "give"
         raise ValueError(
-            f'{shown(value)} is not where a log can go; {hint}Give "stdout", "off", or a file '
+            f'{shown(value)} is not where a log can go; {advice} "stdout", "off", or a file '
             'with its folder ("/var/log/edgeproxy/access.log")'
         )
     return _read_path(value, info)
@@ -113,7 +115,7 @@ def _token_hash(value: Any) -> str:
     text = value.strip().lower() if isinstance(value, str) else ""
     if not _TOKEN_HASH.fullmatch(text):
         raise ValueError(
-            "is not the hash of a token; write \"sha256:\" and the 64 hex digits that "
+            'is not the hash of a token; write "sha256:" and the 64 hex digits that '
             "`printf %s TOKEN | sha256sum` prints"
         )
     return text
@@ -157,30 +159,72 @@ def choice(*choices: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-_as_text = PlainSerializer(str, return_type=str)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the reference calls a type of setting, an example, and how TOML writes a value."""
 
-Bool = StrictBool
-Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
-Fraction = Annotated[StrictFloat, Field(ge=0, le=1)]
-Text = StrictStr
-Size = Annotated[int, PlainValidator(parse_size), AfterValidator(_at_least_one)]
-Duration = Annotated[float, PlainValidator(parse_duration)]
-Timeout = Annotated[float, PlainValidator(parse_duration), AfterValidator(_some_time)]
-ListenAddress = Annotated[Address, PlainValidator(parse_address), _as_text]
-Host = Annotated[str, PlainValidator(parse_host)]
-HostHeader = Annotated[str, PlainValidator(_host_header)]
-TrustedNetwork = Annotated[Network, PlainValidator(parse_network), _as_text]
-FilePath = Annotated[Path, PlainValidator(_read_path), _as_text]
-AccessLogTarget = Annotated[Path | str, PlainValidator(_read_access_log), _as_text]
-Workers = Annotated[int | str, PlainValidator(_read_workers)]
-FieldName = Annotated[StrictStr, AfterValidator(_lower_name)]
-Parameter = Annotated[StrictStr, AfterValidator(_parameter)]
-Name = Annotated[StrictStr, AfterValidator(_name)]
-TokenHash = Annotated[str, PlainValidator(_token_hash)]
-UpstreamUrl = Annotated[OriginUrl, PlainValidator(parse_origin_url), _as_text]
+    name: str
+    example: Any
+    write: Callable[[Any], str] = json.dumps
+
+
+def _quoted(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: json.dumps(write(value))
+
+
+_as_text = PlainSerializer(str, return_type=str)
+_duration = Kind("duration", "10s", _quoted(format_duration))
+_text = _quoted(str)
+
+Bool = Annotated[bool, Strict(), Kind("boolean", True)]
+Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000), Kind("number", 64)]
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1), Kind("number, 0 to 1", 0.2)]
+SiteName = Annotated[str, Strict(), Kind("site", "shop")]
+TokenSite = Annotated[str, Strict(), Kind('site or "*"', "shop")]
+Size = Annotated[
+    int,
+    PlainValidator(parse_size),
+    AfterValidator(_at_least_one),
+    Kind("size", "64MiB", _quoted(format_size)),
+]
+Duration = Annotated[float, PlainValidator(parse_duration), _duration]
+Timeout = Annotated[float, PlainValidator(parse_duration), AfterValidator(_some_time), _duration]
+ListenAddress = Annotated[
+    Address, PlainValidator(parse_address), _as_text, Kind("address", "0.0.0.0:80", _text)
+]
+Host = Annotated[str, PlainValidator(parse_host), Kind("host name", "www.shop.example")]
+HostHeader = Annotated[
+    str, PlainValidator(_host_header), Kind('"pass", "origin" or host name', "origin")
+]
+TrustedNetwork = Annotated[
+    Network, PlainValidator(parse_network), _as_text, Kind("network", "10.0.0.0/8", _text)
+]
+FilePath = Annotated[
+    Path, PlainValidator(_read_path), _as_text, Kind("path", "/etc/edgeproxy/file", _text)
+]
+AccessLogTarget = Annotated[
+    Path | str,
+    PlainValidator(_read_access_log),
+    _as_text,
+    Kind('"stdout", "off" or path', "/var/log/edgeproxy/access.log", _text),
+]
+Workers = Annotated[int | str, PlainValidator(_read_workers), Kind('number or "auto"', 4)]
+FieldName = Annotated[str, Strict(), AfterValidator(_lower_name), Kind("field name", "cache-tag")]
+Parameter = Annotated[str, Strict(), AfterValidator(_parameter), Kind("query parameter", "utm_*")]
+Name = Annotated[str, Strict(), AfterValidator(_name), Kind("name", "editors")]
+TokenHash = Annotated[
+    str, PlainValidator(_token_hash), Kind("hash", f"sha256:{'0123456789abcdef' * 4}")
+]
+UpstreamUrl = Annotated[
+    OriginUrl,
+    PlainValidator(parse_origin_url),
+    _as_text,
+    Kind("origin URL", "http://127.0.0.1:3000", _text),
+]
 StoreLocation = Annotated[
     StoreUrl,
     PlainValidator(lambda value, info: parse_store_url(value, folder_of(info))),
     # With its password: workers get the configuration as JSON, over a socket of their own.
     PlainSerializer(lambda store: store.url(), return_type=str),
+    Kind("store URL", "redis://127.0.0.1:6379/0", _text),
 ]

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field
 
 from edgeproxy.config import scalars
 from edgeproxy.config.addresses import Address, is_ip_address, normal_host
-from edgeproxy.config.scalars import Count, FilePath, Size, Timeout
 from edgeproxy.config.section import Section
 from edgeproxy.config.urls import AiocacheStore, LmdbStore, cache_folder
 
@@ -27,8 +26,14 @@ ACTIONS: tuple[Action, ...] = ("purge", "read")
 class Certificate(Section):
     """A certificate and its key; reloaded from the files with the configuration."""
 
-    cert: FilePath = Field(description="file with the certificate chain (PEM), own one first")
-    key: FilePath = Field(description="file with its private key (PEM, not encrypted)")
+    cert: scalars.FilePath = Field(
+        description="file with the certificate chain (PEM), own one first",
+        examples=["/etc/edgeproxy/shop.pem"],
+    )
+    key: scalars.FilePath = Field(
+        description="file with its private key (PEM, not encrypted)",
+        examples=["/etc/edgeproxy/shop.key"],
+    )
 
 
 class ListenerTls(Section):
@@ -36,8 +41,8 @@ class ListenerTls(Section):
 
     certificates: tuple[Certificate, ...] = Field(
         min_length=1,
-        description="certificates to choose from by the server name that a reader asks for (SNI); "
-        "the first one answers where none fits",
+        description="what to speak TLS with, chosen by the server name that a reader asks for "
+        "(SNI); the first one answers where none fits",
     )
 
 
@@ -55,7 +60,7 @@ class AdminToken(Section):
     hash: scalars.TokenHash = Field(
         repr=False, description='"sha256:" and the SHA-256 of a long random token, in hex'
     )
-    sites: tuple[scalars.Text, ...] = Field(
+    sites: tuple[scalars.TokenSite, ...] = Field(
         default=("*",), min_length=1, description='names of the sites it is good for; "*" is all'
     )
     actions: tuple[Annotated[Action, scalars.choice(*ACTIONS)], ...] = Field(
@@ -76,7 +81,9 @@ class Admin(Section):
     """The admin port: purging, and looking into the cache."""
 
     address: scalars.ListenAddress = Field(
-        default=Address("127.0.0.1", 8081), description="HOST:PORT of the admin API"
+        default=Address("127.0.0.1", 8081),
+        description="HOST:PORT of the admin API",
+        examples=["10.0.0.5:8081"],
     )
     tokens: tuple[AdminToken, ...] = Field(
         default=(),
@@ -87,6 +94,7 @@ class Admin(Section):
         default=(),
         description="host names by which the admin port may be called, besides localhost, IP "
         "addresses and the host of `address`; others are refused (DNS rebinding)",
+        examples=[["admin.shop.example"]],
     )
 
     def allows_host(self, host: str) -> bool:
@@ -109,18 +117,24 @@ class Store(Section):
         default_factory=lambda: LmdbStore(cache_folder() / "store"),
         description="lmdb:FOLDER (on disk), redis://HOST:PORT/DB or rediss://... (bodies in Redis "
         "or Valkey), memory: (bodies in each worker's own memory)",
+        json_schema_extra={"default": "lmdb:~/.cache/edgeproxy/store"},
     )
-    max_bytes: Size = Field(
+    max_bytes: scalars.Size = Field(
         default=2 * GIB,
         description="how much may be stored; what is least worth keeping goes first",
+        examples=["20GiB"],
     )
-    max_object_bytes: Size = Field(
-        default=256 * MIB, description="longest body that is stored; longer ones pass through"
+    max_object_bytes: scalars.Size = Field(
+        default=256 * MIB,
+        description="longest body that is stored; longer ones pass through",
+        examples=["1GiB"],
     )
-    state_dir: FilePath | None = Field(
+    state_dir: scalars.FilePath | None = Field(
         default=None,
         description="folder for the journal and the index where the store is not lmdb: (which "
-        "keeps them in its own)",
+        "keeps them in its own); if absent, one in the user's cache folder for redis://, and a "
+        "temporary one for memory:",
+        examples=["/var/lib/edgeproxy"],
     )
 
     @property
@@ -138,9 +152,13 @@ class Store(Section):
 class Memory(Section):
     """The memory tier of each worker: responses rendered ready to send."""
 
-    max_bytes: Size = Field(default=128 * MIB, description="how much each worker keeps in memory")
-    max_object_bytes: Size = Field(
-        default=MIB, description="longest body that is kept in memory, rather than in the store"
+    max_bytes: scalars.Size = Field(
+        default=128 * MIB, description="how much each worker keeps in memory", examples=["512MiB"]
+    )
+    max_object_bytes: scalars.Size = Field(
+        default=MIB,
+        description="longest body that is kept in memory, rather than in the store",
+        examples=["4MiB"],
     )
 
 
@@ -168,22 +186,28 @@ def _head_size(size: int) -> int:
 class Limits(Section):
     """What one reader's connection may take."""
 
-    head_bytes: Annotated[Size, AfterValidator(_head_size)] = Field(
-        default=64 * KIB, description="longest request head, all fields together"
+    head_bytes: Annotated[scalars.Size, AfterValidator(_head_size)] = Field(
+        default=64 * KIB,
+        description="longest request head, all fields together",
+        examples=["32KiB"],
     )
-    max_fields: Annotated[Count, Field(le=10_000)] = Field(
+    max_fields: Annotated[scalars.Count, Field(le=10_000)] = Field(
         default=128, description="most header fields in a request"
     )
-    header_timeout: Timeout = Field(
-        default=10.0, description="how long a reader may take to send a request's head"
+    header_timeout: scalars.Timeout = Field(
+        default=10.0,
+        description="how long a reader may take to send a request's head",
+        examples=["5s"],
     )
-    body_idle_timeout: Timeout = Field(
-        default=60.0, description="how long a reader may pause while sending or taking a body"
+    body_idle_timeout: scalars.Timeout = Field(
+        default=60.0,
+        description="how long a reader may pause while sending or taking a body",
+        examples=["2m"],
     )
-    keepalive_timeout: Timeout = Field(
+    keepalive_timeout: scalars.Timeout = Field(
         default=75.0, description="how long a connection may idle between requests"
     )
-    drain_timeout: Timeout = Field(
+    drain_timeout: scalars.Timeout = Field(
         default=30.0, description="how long requests in flight may take to end at a shutdown"
     )
 

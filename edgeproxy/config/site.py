@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from edgeproxy.config import scalars
 from edgeproxy.config.errors import InvalidSettings, Problem, did_you_mean
-from edgeproxy.config.scalars import Bool, Count, Duration, FieldName, Timeout
 from edgeproxy.config.section import Section
 from edgeproxy.semantics.cache_control import DEFAULT_TARGETS
 from edgeproxy.semantics.freshness import FreshnessPolicy
@@ -24,15 +23,19 @@ RequestCacheControl: TypeAlias = Literal["ignore", "honour", "trusted"]
 class OriginTls(Section):
     """TLS towards an https:// origin."""
 
-    verify: Bool = Field(default=True, description="check the origin's certificate")
+    verify: scalars.Bool = Field(
+        default=True, description="check the origin's certificate", examples=[False]
+    )
     server_name: scalars.Host | None = Field(
         default=None,
         description="name to ask for (SNI) and to expect in the certificate; the URL's host if "
         "absent",
+        examples=["shop.example"],
     )
     ca_file: scalars.FilePath | None = Field(
         default=None,
         description="file with the authorities to trust (PEM); the system's if absent",
+        examples=["/etc/edgeproxy/ca.pem"],
     )
 
 
@@ -53,23 +56,27 @@ class Origin(Section):
 class Timeouts(Section):
     """How long an origin may take."""
 
-    connect: Timeout = Field(default=5.0, description="to connect, TLS and name look-up included")
-    first_byte: Timeout = Field(
+    connect: scalars.Timeout = Field(
+        default=5.0, description="to connect, TLS and name look-up included", examples=["2s"]
+    )
+    first_byte: scalars.Timeout = Field(
         default=60.0, description="from the request's last byte to the response's first"
     )
-    between_bytes: Timeout = Field(default=60.0, description="between two pieces of the response")
-    total: Timeout | None = Field(
-        default=None, description="for the whole exchange; no limit if absent"
+    between_bytes: scalars.Timeout = Field(
+        default=60.0, description="between two pieces of the response"
+    )
+    total: scalars.Timeout | None = Field(
+        default=None, description="for the whole exchange; no limit if absent", examples=["5m"]
     )
 
 
 class Pool(Section):
     """Connections to each origin, per worker."""
 
-    max_connections: Count = Field(
+    max_connections: scalars.Count = Field(
         default=128, description="most connections at a time; more requests wait their turn"
     )
-    keepalive: Duration = Field(
+    keepalive: scalars.Duration = Field(
         default=15.0, description="how long an unused connection is kept for the next request"
     )
 
@@ -77,20 +84,24 @@ class Pool(Section):
 class Tags(Section):
     """What names the origin gives its responses, to purge them by."""
 
-    fields: tuple[FieldName, ...] = Field(
+    fields: tuple[scalars.FieldName, ...] = Field(
         default=tuple(name.decode() for name in DEFAULT_TAG_FIELDS),
         description="response fields to read tags from",
     )
-    max_tags: Count = Field(
+    max_tags: scalars.Count = Field(
         default=1000, description="most tags of a response; with more it is not stored"
     )
-    max_tag_bytes: Count = Field(
-        default=1024, description="longest tag; a response with a longer one is not stored"
+    max_tag_bytes: scalars.Count = Field(
+        default=1024,
+        description="longest tag; a response with a longer one is not stored",
+        examples=[256],
     )
-    max_total_bytes: Count = Field(
-        default=65_536, description="most bytes of all tags of a response; beyond: not stored"
+    max_total_bytes: scalars.Count = Field(
+        default=65_536,
+        description="most bytes of all tags of a response; beyond: not stored",
+        examples=[16_384],
     )
-    debug: Bool = Field(default=False, description="let readers see the tag fields")
+    debug: scalars.Bool = Field(default=False, description="let readers see the tag fields")
 
     @model_validator(mode="after")
     def _check(self) -> Tags:
@@ -115,11 +126,11 @@ class Key(Section):
         description='query parameters that make no difference ("sid"; "utm_*" for all that begin '
         "so); the origin still gets them",
     )
-    ignore_tracking: Bool = Field(
+    ignore_tracking: scalars.Bool = Field(
         default=False,
         description="ignore the usual tracking parameters too (utm_*, gclid, fbclid, ...)",
     )
-    sort_query: Bool = Field(
+    sort_query: scalars.Bool = Field(
         default=False, description="the order of query parameters makes no difference"
     )
 
@@ -127,18 +138,23 @@ class Key(Section):
 class Ttl(Section):
     """How long responses stay fresh."""
 
-    default: Duration | None = Field(
+    default: scalars.Duration | None = Field(
         default=None,
         description="for responses that say nothing of their freshness; if absent, a share of "
         "their age is taken (RFC 9111 4.2.2)",
+        examples=["5m"],
     )
-    max: Duration | None = Field(
-        default=None, description="longest, whatever the origin says; no bound if absent"
+    max: scalars.Duration | None = Field(
+        default=None,
+        description="longest, whatever the origin says; no bound if absent",
+        examples=["30d"],
     )
     heuristic_fraction: scalars.Fraction = Field(
         default=0.1, description="the share of the time since Last-Modified, where nothing is said"
     )
-    heuristic_max: Duration = Field(default=DAY, description="longest that such a guess may be")
+    heuristic_max: scalars.Duration = Field(
+        default=DAY, description="longest that such a guess may be", examples=["1h"]
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Ttl:
@@ -151,48 +167,54 @@ class Ttl(Section):
 class Grace(Section):
     """How long past freshness a response may still be served, where the origin says nothing."""
 
-    stale_while_revalidate: Duration = Field(
-        default=DAY, description="at once, while it is refreshed in the background; 0 is never"
+    stale_while_revalidate: scalars.Duration = Field(
+        default=DAY,
+        description="at once, while it is refreshed in the background; 0 is never",
+        examples=["10m"],
     )
-    stale_if_error: Duration = Field(
-        default=DAY, description="because the origin fails; 0 is never"
+    stale_if_error: scalars.Duration = Field(
+        default=DAY, description="because the origin fails; 0 is never", examples=["7d"]
     )
 
 
 class Cache(Section):
     """What is stored, how much of it for one URL, and who may ask for a fresh copy."""
 
-    targets: tuple[FieldName, ...] = Field(
+    targets: tuple[scalars.FieldName, ...] = Field(
         default=tuple(name.decode() for name in DEFAULT_TARGETS),
         description="response fields that outrank Cache-Control here, first valid one wins "
         "(RFC 9213); not passed on to readers",
+        examples=[["cdn-cache-control"]],
     )
-    share_set_cookie: Bool = Field(
+    share_set_cookie: scalars.Bool = Field(
         default=False,
         description="store responses with Set-Cookie as RFC 9111 allows; if not, only those that "
         "say `public`",
     )
-    store_unframed: Bool = Field(
+    store_unframed: scalars.Bool = Field(
         default=False,
         description="store bodies whose end is marked only by the connection's close, though a "
         "cut one can't be told from a whole one",
     )
-    uncacheable_ttl: Duration = Field(
+    uncacheable_ttl: scalars.Duration = Field(
         default=60.0,
         description="how long a URL is remembered as uncacheable: its requests don't wait for "
         "each other",
     )
-    max_variants: Count = Field(
+    max_variants: scalars.Count = Field(
         default=32, description="most variants (Vary) of a URL; the least recently used goes"
     )
-    max_busters: Count = Field(
-        default=32, description="most cb: copies of a URL; the least recently used goes"
+    max_busters: scalars.Count = Field(
+        default=32,
+        description="most cb: copies of a URL; the least recently used goes",
+        examples=[8],
     )
-    max_waiters: Count = Field(
+    max_waiters: scalars.Count = Field(
         default=10_000,
         description="most requests that wait for one answer; what is beyond asks the origin itself",
+        examples=[1000],
     )
-    collapse_timeout: Timeout = Field(
+    collapse_timeout: scalars.Timeout = Field(
         default=30.0,
         description="how long a request waits for another one's answer before it asks the origin "
         "itself",
@@ -213,7 +235,9 @@ class Site(Section):
         default=(), description='host names; "*.example.com" is every name below example.com'
     )
     preview_hosts: tuple[scalars.Host, ...] = Field(
-        default=(), description="host names of the environment `preview`, purged apart"
+        default=(),
+        description="host names of the environment `preview`, purged apart",
+        examples=[["preview.shop.example"]],
     )
     origins: tuple[Origin, ...] = Field(
         min_length=1, description="servers that the content comes from"
@@ -223,17 +247,20 @@ class Site(Section):
         description='the Host that the origin sees: "pass" (the reader\'s), "origin" (the '
         "origin URL's), or a host name",
     )
-    cache_status: Bool = Field(
-        default=True, description="say in Cache-Status how each request was answered (RFC 9211)"
+    cache_status: scalars.Bool = Field(
+        default=True,
+        description="say in Cache-Status how each request was answered (RFC 9211)",
+        examples=[False],
     )
-    timeouts: Timeouts = Field(
-        default_factory=Timeouts, description="how long an origin may take"
-    )
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="how long an origin may take")
     pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")
     tags: Tags = Field(default_factory=Tags, description="names to purge responses by")
     key: Key = Field(default_factory=Key, description="which URLs are the same page")
     ttl: Ttl = Field(default_factory=Ttl, description="how long responses stay fresh")
-    grace: Grace = Field(default_factory=Grace, description="how long they serve past freshness")
+    grace: Grace = Field(
+        default_factory=Grace,
+        description="how long past freshness they may be served, where the origin says nothing",
+    )
     cache: Cache = Field(default_factory=Cache, description="what is stored, and how much")
 
     def freshness_policy(self) -> FreshnessPolicy:
@@ -248,9 +275,7 @@ class Site(Section):
         )
 
     def storage_policy(self) -> StoragePolicy:
-        return StoragePolicy(
-            share_set_cookie=self.cache.share_set_cookie, targets=self._targets()
-        )
+        return StoragePolicy(share_set_cookie=self.cache.share_set_cookie, targets=self._targets())
 
     def key_policy(self) -> KeyPolicy:
         return KeyPolicy(

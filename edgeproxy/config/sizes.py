@@ -30,7 +30,7 @@ _DURATION_UNITS = {
     "ms": Decimal("0.001"),
 }
 
-_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,16}(?:\.[0-9]{1,9})?"
 _SIZE = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
 _DURATION_PART = re.compile(rf"({_NUMBER}) ?([a-z]+) ?")
 
@@ -62,10 +62,8 @@ def parse_duration(value: object) -> float:
     """Seconds. Raises ValueError, with what would be right."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
-    elif isinstance(value, str):
-        seconds = _seconds(value)
     else:
-        raise ValueError(f"{shown(value)} is not a duration; give {_DURATION_FORMS}")
+        seconds = _seconds(value)
     if seconds < 0:
         raise ValueError(f"{shown(value)} is negative; give {_DURATION_FORMS}")
     if not seconds <= MAX_DURATION:
@@ -73,11 +71,11 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def _seconds(text: str) -> float:
+def _seconds(value: object) -> float:
     total = Decimal(0)
     last_unit = None
     position = 0
-    text = text.strip()
+    text = value.strip() if isinstance(value, str) else ""
     while position < len(text):
         match = _DURATION_PART.match(text, position)
         unit = _DURATION_UNITS.get(match[2]) if match else None
@@ -88,7 +86,7 @@ def _seconds(text: str) -> float:
         last_unit = unit
         position = match.end()
     if last_unit is None or position < len(text):
-        raise ValueError(f"{shown(text)} is not a duration; give {_DURATION_FORMS}")
+        raise ValueError(f"{shown(value)} is not a duration; give {_DURATION_FORMS}")
     return float(total)
 
 
@@ -110,6 +108,14 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{name}")
     return "".join(parts) or "0s"
+
+
+def text_of(value: object, expected: str) -> str:
+    """A string setting without the blanks around it. Raises ValueError if it isn't a string."""
+    text = value.strip() if isinstance(value, str) else None
+    if text is None:
+        raise ValueError(f"expected {expected}, got {shown(value)}")
+    return text
 
 
 def shown(value: object) -> str:

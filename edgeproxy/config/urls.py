@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from edgeproxy.config.addresses import is_host_name, normal_host
 from edgeproxy.config.errors import did_you_mean
-from edgeproxy.config.sizes import shown
+from edgeproxy.config.sizes import shown, text_of
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIS_PORT = 6379
@@ -40,9 +40,7 @@ def parse_origin_url(value: object) -> OriginUrl:
     """An origin's scheme, host and port. Raises ValueError, with what would be right."""
     if isinstance(value, OriginUrl):
         return value
-    if not isinstance(value, str):
-        raise ValueError(f'expected a URL such as "http://127.0.0.1:3000", got {shown(value)}')
-    text = value.strip()
+    text = text_of(value, 'a URL such as "http://127.0.0.1:3000"')
     if "://" not in text:
         raise ValueError(f'{shown(value)} has no scheme; write "http://..." or "https://..."')
     try:
@@ -137,9 +135,7 @@ def parse_store_url(value: object, folder: Path) -> StoreUrl:
     """
     if isinstance(value, LmdbStore | MemoryStore | AiocacheStore):
         return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected {_STORE_FORMS}, got {shown(value)}")
-    text = value.strip()
+    text = text_of(value, _STORE_FORMS)
     scheme = match[1].lower() if (match := _SCHEME.match(text)) else ""
     rest = text[len(scheme) + 1 :]
     if scheme == "lmdb":
@@ -153,9 +149,9 @@ def parse_store_url(value: object, folder: Path) -> StoreUrl:
     if not scheme and text.startswith(("/", "~", ".")):
         raise ValueError(f'{shown(value)} does not name the kind of store; write "lmdb:{text}"')
     near = did_you_mean(scheme, ("lmdb", "memory", "redis", "rediss"))
-    hint = f'did you mean "{near}:"? ' if near else ""
+    advice = f'did you mean "{near}:"? Write' if near else "write"
     what = f'"{scheme}:" is not a kind of store' if scheme else "is not the URL of a store"
-    raise ValueError(f"{what}; {hint}Write {_STORE_FORMS}" if hint else f"{what}; {_STORE_FORMS}")
+    raise ValueError(f"{what}; {advice} {_STORE_FORMS}")
 
 
 def _store_folder(text: str, folder: Path) -> Path:
@@ -167,7 +163,9 @@ def _store_folder(text: str, folder: Path) -> Path:
 
 
 def _redis(text: str, scheme: str) -> AiocacheStore:
-    form = f'write "{scheme}://HOST:PORT/DB", or with a login "{scheme}://USER:PASSWORD@HOST:PORT/DB"'
+    form = (
+        f'write "{scheme}://HOST:PORT/DB", or with a login "{scheme}://USER:PASSWORD@HOST:PORT/DB"'
+    )
     try:
         parts = urlsplit(text)
         port = _REDIS_PORT if parts.port is None else parts.port

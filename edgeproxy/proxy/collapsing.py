@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.cache.spool import Spool
     from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.invalidation.selectors import Expected
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.semantics.fields import Fields
 
@@ -68,10 +69,15 @@ class Flight:
     The producer calls `announce` once, then `append` for each chunk, and at last `land` or `fail`.
     """
 
-    def __init__(self, spool: Spool, keep_bytes: int) -> None:
+    def __init__(self, spool: Spool, keep_bytes: int, expected: Expected, position: int) -> None:
+        """`expected`: what is known of the response; `position`: the journal's, before it left."""
         self.spool = spool
+        self.expected = expected
+        self.position = position
         self.interims: list[tuple[int, bytes, Fields]] = []
         self.joinable = True
+        self.followed = False
+        """Another worker's fetch brings it."""
         self.readers = 0
         """How many requests wait on it: the collapsing factor, and what a waiter limit bounds."""
         self._keep_bytes = keep_bytes
@@ -144,6 +150,11 @@ class Flight:
             await self._changed()
         await self.spool.close()
 
+    def abandon(self) -> None:
+        """Break off what the origin still sends, if nobody has taken it."""
+        if isinstance(self._outcome, Unshared) and self._outcome.answer is not None:
+            self._outcome.answer.response.abort()
+
     async def _room(self) -> bool:
         """Wait until the slowest reader is within the window."""
         while self._window_bytes > WINDOW_BYTES:
@@ -197,6 +208,14 @@ class Flight:
             if self._failure is not None:
                 raise self._failure
             await self._changed()
+
+    async def ended(self) -> None:
+        """Wait for the end of the fetch; raises the `EdgeError` that it failed with."""
+        while self._failure is None:
+            if self._landed or isinstance(self._outcome, Stored | Unshared):
+                return
+            await self._changed()
+        raise self._failure
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The body's bytes from `start` up to `stop` (its end), as they come.

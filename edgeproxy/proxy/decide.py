@@ -6,21 +6,18 @@ the access log and the explanation of an entry print.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgeproxy.semantics.conditional import CONDITIONAL
 
 if TYPE_CHECKING:
     from edgeproxy.semantics.cache_control import Directives
+    from edgeproxy.semantics.cache_status import Forwarded
     from edgeproxy.semantics.fields import Fields
     from edgeproxy.semantics.freshness import Freshness
-
-Forwarded: TypeAlias = Literal[
-    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
-]
-"""Why a request was sent on: the values of `fwd` in RFC 9211 2.2."""
 
 LOOKED_UP = frozenset({b"GET", b"HEAD"})
 # RFC 9110 9.2.1. An unsafe method that succeeds invalidates what is stored (RFC 9111 4.4).
@@ -122,10 +119,11 @@ def decide(
     """How to answer a GET or HEAD that `classify` let through.
 
     `directives` are the request's, and `honour` whether the site obeys those that would cost the
-    origin work (only-if-cached is always obeyed); `other_variants`: something is stored under the key, for other
-    values of the fields that Vary names; `uncacheable`: the key's last answer could not be stored.
+    origin work (only-if-cached is always obeyed); `other_variants`: something is stored under the
+    key, for other values of the fields that Vary names; `uncacheable`: the key's last answer could
+    not be stored.
     """
-    if honour and directives.no_store:
+    if honour and directives.no_store and not directives.only_if_cached:
         return Pass("request", "no-store")
     if candidate is None:
         # RFC 9111 5.2.1.7: the one request directive that costs the origin nothing to obey.
@@ -150,14 +148,12 @@ def _decide_stored(
     on_error = may_serve_on_error(freshness, now)
     if freshness.must_validate:
         return Revalidate("stale", on_error, "no-cache")
-    if honour:
-        if directives.no_cache:
-            return Revalidate("request", on_error, "no-cache")
-        if directives.max_age is not None and freshness.age(now) > directives.max_age:
-            return Revalidate("request", on_error, "max-age")
-        if directives.min_fresh is not None and ttl < directives.min_fresh:
-            return Revalidate("request", on_error, "min-fresh")
-    if ttl > 0 and not invalidated:
+    fresh = ttl > 0 and not invalidated
+    asked = _asked_to_validate(directives, freshness, fresh, now) if honour else None
+    if asked is not None:
+        # RFC 9211 2.2: "request" is why a response that is fresh was not used.
+        return Revalidate("request" if fresh else "stale", on_error, asked)
+    if fresh:
         return Hit(int(ttl))
     reason = "invalidated" if invalidated else "stale-while-revalidate"
     if (
@@ -167,13 +163,28 @@ def _decide_stored(
         and directives.max_stale is not None
         and staleness <= directives.max_stale
     ):
-        return Stale(_whole(ttl), refresh=not candidate.backing_off, detail="max-stale")
+        return Stale(math.floor(ttl), refresh=not candidate.backing_off, detail="max-stale")
     if freshness.stale_while_revalidate > 0 and staleness <= freshness.stale_while_revalidate:
-        return Stale(_whole(ttl), refresh=not candidate.backing_off, detail=reason)
+        return Stale(math.floor(ttl), refresh=not candidate.backing_off, detail=reason)
     if candidate.backing_off and on_error:
         # The origin has just been seen to fail: RFC 5861 4 applies without asking it once more.
-        return Stale(_whole(ttl), refresh=False, detail="stale-if-error")
+        return Stale(math.floor(ttl), refresh=False, detail="stale-if-error")
     return Revalidate("stale", on_error, "invalidated" if invalidated else None)
+
+
+def _asked_to_validate(
+    directives: Directives, freshness: Freshness, fresh: bool, now: float
+) -> str | None:
+    """The request's directive that rules the stored response out as it is (RFC 9111 5.2.1)."""
+    if directives.no_cache:
+        return "no-cache"
+    # RFC 8246 2: "max-age=0", a reload, is no reason to ask for what will not have changed.
+    settled = fresh and freshness.immutable
+    if directives.max_age is not None and freshness.age(now) > directives.max_age and not settled:
+        return "max-age"
+    if directives.min_fresh is not None and freshness.ttl(now) < directives.min_fresh:
+        return "min-fresh"
+    return None
 
 
 def may_serve_on_error(freshness: Freshness, now: float) -> bool:
@@ -189,8 +200,3 @@ def unconditional(fields: Fields) -> Fields:
     (RFC 9111 4.3.2), and its range is cut out of it.
     """
     return fields.without(CONDITIONAL | {b"range"})
-
-
-def _whole(seconds: float) -> int:
-    # RFC 9211 2.4: an integer; what is half a second past its time is not "0 seconds fresh".
-    return int(seconds) if seconds >= 0 else -int(-seconds + 0.999999)

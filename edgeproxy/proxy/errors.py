@@ -1,21 +1,23 @@
 """What can go wrong on a request's way, and the status that a reader gets for it.
 
-    EdgeError
-    ├── OriginFailed
-    │   ├── OriginUnreachable     502  no connection: refused, no such name, TLS not good
-    │   ├── OriginTimedOut        504  too late: connecting, first byte, between bytes, whole
-    │   ├── OriginProtocolError   502  what came is not HTTP, or breaks a limit
-    │   └── OriginBodyCut         502  the connection ended before the body did
-    ├── ReaderTooSlow             502  fell behind a response that is too large to keep
-    ├── PeerLost                  502  the worker that fetched it is gone
-    └── InternalFailure           500  the edge itself
+EdgeError
+├── OriginFailed
+│   ├── OriginUnreachable     502  no connection: refused, no such name, TLS not good
+│   ├── OriginTimedOut        504  too late: a free connection, connecting, first byte, ...
+│   ├── OriginDisconnected    502  the connection ended before the response's head did
+│   ├── OriginProtocolError   502  what came is not HTTP, or breaks a limit
+│   └── OriginBodyCut         502  the connection ended before the body did
+├── ReaderTooSlow             502  fell behind a response that is too large to keep
+├── Unkept                    502  nobody reads any more what is too large to keep
+├── PeerLost                  502  the worker that fetched it is gone
+└── InternalFailure           500  the edge itself
 """
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Stage: TypeAlias = Literal["connect", "first-byte", "between-bytes", "total"]
+Stage: TypeAlias = Literal["queue", "connect", "first-byte", "between-bytes", "total"]
 
 
 class EdgeError(Exception):
@@ -48,6 +50,12 @@ class OriginTimedOut(OriginFailed):
         self.detail = f"origin-timeout-{stage}"
 
 
+class OriginDisconnected(OriginFailed):
+    """The connection ended before the response's head did."""
+
+    detail = "origin-disconnected"
+
+
 class OriginProtocolError(OriginFailed):
     """What the origin sent is not HTTP, or breaks a limit."""
 
@@ -64,6 +72,12 @@ class ReaderTooSlow(EdgeError):
     """The reader fell behind a response that is too large to keep."""
 
     detail = "reader-too-slow"
+
+
+class Unkept(EdgeError):
+    """Nobody reads any more what is too large to keep: there is no reason to fetch the rest."""
+
+    detail = "too-large"
 
 
 class PeerLost(EdgeError):

@@ -6,17 +6,20 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.access import AccessRecord
+from edgeproxy.proxy.body import content_length, request_body, true_method
+from edgeproxy.proxy.tunnel import splice
 from edgeproxy.proxy.wire import ResponseWriter
 from edgeproxy.semantics.cache_status import CacheStatus, append_member
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp import web
 
     from edgeproxy.proxy.errors import EdgeError
+    from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -36,7 +39,22 @@ class Exchange:
         self._first_byte: float | None = None
         self._origin_seconds: float | None = None
         self._status = 0
+        self._tunnelled = 0
         self._cache_status = b""
+
+    @property
+    def method(self) -> bytes:
+        """The request's method as it was sent."""
+        return true_method(self.raw)
+
+    @property
+    def content_length(self) -> int | None:
+        """The length of the request's body in bytes, None where it is not known beforehand."""
+        return content_length(self.raw)
+
+    def body(self) -> AsyncIterator[bytes]:
+        """The request's body as it comes in."""
+        return request_body(self.raw)
 
     @property
     def secure(self) -> bool:
@@ -73,7 +91,8 @@ class Exchange:
     ) -> None:  # fmt: skip
         """Send the head. `length` is the body's in bytes, None if that is not known yet."""
         self._note(status, cache_status)
-        fields = append_member(fields, self._cache_status)
+        if self._cache_status:
+            fields = append_member(fields, self._cache_status)
         if reason is None:
             reason = REASONS.get(status, b"")
         await self.writer.start(status, reason, fields, length, head_only=head_only)
@@ -87,11 +106,27 @@ class Exchange:
     def send_ready(self, status: int, head: bytes, body: bytes, cache_status: CacheStatus) -> None:
         """Send a whole answer that was rendered beforehand but for its last fields."""
         self._note(status, cache_status)
-        self.writer.send_ready(head + b"Cache-Status: " + self._cache_status + b"\r\n", body)
+        if self._cache_status:
+            head += b"Cache-Status: " + self._cache_status + b"\r\n"
+        self.writer.send_ready(head, body)
+
+    async def switch(
+        self, answer: OriginAnswer, cache_status: CacheStatus, idle_seconds: float
+    ) -> None:
+        """Hand a 101 on, and copy bytes both ways until one side has had enough."""
+        origin, from_origin = answer.response.upgrade()
+        try:
+            await self.start(101, answer.fields, None, cache_status, reason=answer.response.reason)
+            client, from_client = self.writer.take_over()
+        except BaseException:
+            origin.abort()
+            raise
+        _, self._tunnelled = await splice(client, origin, from_client, from_origin, idle_seconds)
 
     def _note(self, status: int, cache_status: CacheStatus) -> None:
         self._status = status
-        self._cache_status = cache_status.render()
+        if self.request is None or self.request.policy.cache_status:
+            self._cache_status = cache_status.render()
         self._first_byte = self._clock()
 
     # -- ending otherwise than well
@@ -147,11 +182,11 @@ class Exchange:
         first = self._first_byte
         return AccessRecord(
             client=request.client if request is not None else self.raw.remote or "",
-            method=request.method if request is not None else self.raw.method.encode(),
+            method=self.method,
             target=self.target,
             version=f"{self.raw.version.major}.{self.raw.version.minor}",
             status=self._status,
-            bytes_sent=self.writer.bytes_sent,
+            bytes_sent=self.writer.bytes_sent + self._tunnelled,
             result=self.result,
             cache_status=self._cache_status,
             site=request.policy.name if request is not None else "",

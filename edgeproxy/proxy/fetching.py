@@ -17,38 +17,41 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.cache.stored import StoredResponse, UNWRITTEN, variant_id
+from edgeproxy.cache.stored import UNWRITTEN, StoredResponse, variant_id
 from edgeproxy.invalidation.rules import Standing
+from edgeproxy.invalidation.selectors import Expected
 from edgeproxy.proxy.collapsing import Flight, Shared, Stored, Unshared
-from edgeproxy.proxy.decide import Validity, unconditional
-from edgeproxy.proxy.errors import EdgeError, InternalFailure
-from edgeproxy.proxy.peers import PeerLost, follow
+from edgeproxy.proxy.decide import Validity, may_serve_on_error, unconditional
+from edgeproxy.proxy.errors import EdgeError, InternalFailure, PeerLost, Unkept
+from edgeproxy.proxy.peers import follow
 from edgeproxy.semantics.conditional import freshen, validation_fields
 from edgeproxy.semantics.errors import TagLimitExceeded
-from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.storing import may_store, storable_fields
 from edgeproxy.semantics.tags import response_tags
 from edgeproxy.semantics.vary import selecting, vary_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.claims import Claims
+    from edgeproxy.proxy.in_flight import InFlight
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer, OriginPool
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.semantics.fields import Fields
 
 log = logging.getLogger(__name__)
 
 # RFC 5861 4: an error is a 500, 502, 503 or 504.
 ERROR_STATUS = frozenset({500, 502, 503, 504})
 # A refresh that is told "too many requests" has learnt nothing about the response.
-_REFRESH_FAILED = ERROR_STATUS | {429}
+REFRESH_FAILED = ERROR_STATUS | {429}
+_CLOSE_SECONDS = 1.0
 _ATTEMPTS = 4
 """How often to look for who has a fetch in the air before making one unclaimed."""
 
@@ -65,8 +68,7 @@ class FetchParts:
     uncacheable: UncacheableKeys
     backoff: RefreshBackoff
     clock: Callable[[], float]
-    in_flight: Callable[[bytes, int], None]
-    """Tells the node's workers that a fetch of a target began (+1) or ended (-1)."""
+    in_flight: InFlight
 
 
 class Fetching:
@@ -78,14 +80,23 @@ class Fetching:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def find_flight(self, key: bytes) -> Flight | None:
-        """The flight in the air for a flight key, for another worker to follow."""
-        return self._flights.get(key)
+        """The flight in the air for a flight key that a request of now may join."""
+        flight = self._flights.get(key)
+        if flight is None or not flight.joinable:
+            return None
+        if self._parts.view.may_concern(flight.expected, flight.position):
+            # It left before an invalidation that may pick what it brings; tags are not known yet.
+            flight.joinable = False
+            return None
+        return flight
 
     async def close(self) -> None:
         """Give up what is in the air."""
         for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            # Not for ever: a reader that takes nothing keeps its flight from ending.
+            await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
 
     def join(
         self,
@@ -100,15 +111,13 @@ class Fetching:
         """
         key = flight_key(request.key.primary, vary, request.fields)
         alone = b"authorization" in request.fields
-        flight = None if alone else self._flights.get(key)
-        if (
-            flight is not None
-            and flight.joinable
-            and flight.readers < request.policy.max_waiters
-        ):
+        flight = None if alone else self.find_flight(key)
+        if flight is not None and flight.readers < request.policy.max_waiters:
             return flight, False
-        spool = self._parts.tier.spool()
-        flight = Flight(spool, self._parts.tier.max_object_bytes)
+        tier, target = self._parts.tier, request.key
+        expected = Expected(target.site, request.environment, target.host, target.target_id)
+        position = self._parts.view.catch_up()
+        flight = Flight(tier.spool(), tier.max_object_bytes, expected, position)
         if not alone:
             self._flights[key] = flight
         task = asyncio.create_task(self._fly(flight, key, alone, request, pool, found))
@@ -131,6 +140,7 @@ class Fetching:
         with flight.waiting():
             try:
                 outcome = await flight.outcome()
+                await flight.ended()
             except EdgeError as error:
                 pause = parts.backoff.failed(found.stored.id, parts.clock())
                 log.warning(
@@ -140,9 +150,7 @@ class Fetching:
                 return
         if not isinstance(outcome, Unshared):
             return
-        if outcome.answer is not None:
-            outcome.answer.response.abort()
-        if outcome.status in _REFRESH_FAILED:
+        if outcome.status in REFRESH_FAILED:
             parts.backoff.failed(found.stored.id, parts.clock())
             return
         # The origin has a new answer that may not be kept: the old one is not its answer any more.
@@ -176,6 +184,7 @@ class Fetching:
             if self._flights.get(key) is flight:
                 del self._flights[key]
             await flight.disused()
+            flight.abandon()
 
     async def _lead_or_follow(
         self,
@@ -203,9 +212,10 @@ class Fetching:
             except PeerLost:
                 continue
             if followed is not None:
+                flight.followed = True
                 flight.announce(followed.outcome)
                 if followed.body is not None and isinstance(followed.outcome, Shared):
-                    await self._relay(flight, followed.outcome, followed.body)
+                    await self._relay(flight, request, followed.outcome, followed.body)
                 return
             if self._announce_if_usable(flight, request, found):
                 return
@@ -216,9 +226,7 @@ class Fetching:
         self, flight: Flight, request: EdgeRequest, known: Found | None
     ) -> bool:
         now = self._parts.clock()
-        looked = self._parts.lookup.find(
-            request.key.primary, request.fields, request.policy, now
-        )
+        looked = self._parts.lookup.find(request.key.primary, request.fields, request.policy, now)
         found = looked.found
         if (
             found is None
@@ -232,13 +240,13 @@ class Fetching:
         return True
 
     async def _relay(
-        self, flight: Flight, outcome: Shared, body: AsyncIterator[bytes]
+        self, flight: Flight, request: EdgeRequest, outcome: Shared, body: AsyncIterator[bytes]
     ) -> None:
         async for chunk in body:
             if not await flight.append(chunk):
-                return
+                raise Unkept
         if self._parts.tier.per_worker and not flight.outgrown:
-            await self._keep(flight, outcome.response)
+            await self._keep(flight, request.policy, outcome.response)
         flight.land()
 
     async def _fetch(
@@ -261,7 +269,7 @@ class Fetching:
         self, flight: Flight, request: EdgeRequest, pool: OriginPool, found: Found | None
     ) -> OriginAnswer:
         fields = unconditional(request.fields)
-        if found is not None:
+        if found is not None:  # RFC 9111 4.3.1
             fields = fields.plus(*validation_fields([found.fields]))
 
         async def on_interim(status: int, reason: bytes, interim: Fields) -> None:
@@ -277,11 +285,13 @@ class Fetching:
         position: int,
         found: Found | None,
     ) -> None:
-        refusal, response = self._storable(request, answer, position)
+        refusal, response = self._storable(request, answer, position, found)
         if response is None:
-            parts = self._parts
-            until = parts.clock() + request.policy.uncacheable_ttl
-            parts.uncacheable.note(request.key.primary, until)
+            if answer.status not in REFRESH_FAILED:
+                # An error says nothing about the page, which may well be cacheable.
+                parts = self._parts
+                until = parts.clock() + request.policy.uncacheable_ttl
+                parts.uncacheable.note(request.key.primary, until, refusal)
             flight.announce(Unshared(answer, answer.status, refusal))
             return
         origin = answer.response
@@ -291,8 +301,7 @@ class Fetching:
             while chunk := await origin.read_chunk():
                 whole = origin.at_eof()
                 if not await flight.append(chunk, hold_back=whole):
-                    origin.abort()
-                    return
+                    raise Unkept
                 if whole:
                     break
         except BaseException:
@@ -300,16 +309,23 @@ class Fetching:
             raise
         origin.release()
         if not flight.outgrown:
-            await self._keep(flight, response)
+            await self._keep(flight, request.policy, response)
             if found is not None and found.stored.id != response.id:
                 await self._forget(found.stored)
         flight.land()
 
     def _storable(
-        self, request: EdgeRequest, answer: OriginAnswer, position: int
+        self, request: EdgeRequest, answer: OriginAnswer, position: int, found: Found | None
     ) -> tuple[str, StoredResponse | None]:
         """The response as it would be stored, or why it may not be."""
         policy, key = request.policy, request.key
+        if (
+            found is not None
+            and answer.status in REFRESH_FAILED
+            and may_serve_on_error(found.freshness, answer.response_time)
+        ):
+            # However long it calls itself fresh, an error does not replace what stands in for it.
+            return "stale-if-error", None
         refusal = may_store(
             b"GET", request.fields, answer.status, answer.fields, policy.storage, policy.freshness
         )
@@ -351,20 +367,27 @@ class Fetching:
             body=UNWRITTEN,
         )
 
-    async def _keep(self, flight: Flight, response: StoredResponse) -> None:
+    async def _keep(self, flight: Flight, policy: SitePolicy, response: StoredResponse) -> None:
         """Store a whole body; where the store can't, the readers have it all the same."""
         parts = self._parts
         spool = flight.spool
         body = await spool.read(0, spool.size) if spool.size <= spool.memory_limit else None
         try:
-            stored = await parts.tier.put(response, spool, parts.view.admit)
+            stored = await parts.tier.put(
+                response,
+                spool,
+                parts.view.admit,
+                max_variants=policy.max_variants,
+                max_busters=policy.max_busters,
+            )
         except StoreError as error:
-            log.warning("%s/%s is not stored: %s", response.site, response.host, error)
+            log.warning("%s is not stored: %s", response.url, error)
             return
         if stored is not None:
             parts.backoff.succeeded(stored.id)
             if body is not None:
-                parts.lookup.remember(stored, body)
+                judged = parts.lookup.judge(stored, policy, stored.position)
+                parts.lookup.remember(judged, body)
 
     async def _freshen(
         self, request: EdgeRequest, found: Found, answer: OriginAnswer, position: int
@@ -395,7 +418,8 @@ class Fetching:
         if updated is not None:
             parts.backoff.succeeded(updated.id)
             if found.entry is not None:
-                parts.lookup.remember(updated, found.entry.body)
+                judged = parts.lookup.judge(updated, request.policy, updated.position)
+                parts.lookup.remember(judged, found.entry.body)
         return updated
 
     async def _forget(self, stored: StoredResponse) -> None:
@@ -404,11 +428,11 @@ class Fetching:
 
     @contextmanager
     def _in_flight(self, target_id: bytes) -> Iterator[None]:
-        self._parts.in_flight(target_id, 1)
+        self._parts.in_flight.began(target_id)
         try:
             yield
         finally:
-            self._parts.in_flight(target_id, -1)
+            self._parts.in_flight.ended(target_id)
 
     def may_serve(self, response: StoredResponse, asked_at: int) -> bool:
         """Whether a flight's response may answer a request that arrived at position `asked_at`.

@@ -13,7 +13,6 @@ from edgeproxy.proxy.decide import (
     SAFE,
     Candidate,
     Fetch,
-    Forwarded,
     Hit,
     Pass,
     Refuse,
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.service import InvalidationService
     from edgeproxy.invalidation.view import JournalView
-    from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.collapsing import Flight
     from edgeproxy.proxy.fetching import Fetching
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.pool import OriginAnswer, Pools
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
+    from edgeproxy.semantics.cache_status import Forwarded
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Handler:
         parts = self._parts
         exchange = Exchange(raw, parts.clock)
         try:
-            exchange.request = self.intake.read(raw, exchange.secure)
+            exchange.request = self.intake.read(raw, exchange.method, secure=exchange.secure)
             await self._answer(exchange, exchange.request)
         except BadRequest as error:
             exchange.close_after()
@@ -148,14 +148,15 @@ class Handler:
             match decision:
                 case Hit(ttl):
                     assert found is not None
-                    if await self._serve(exchange, found, CacheStatus(hit=True, ttl=ttl), "hit"):
+                    status = CacheStatus(hit=True, ttl=ttl)
+                    if await self._serve(exchange, request, found, status, "hit"):
                         return
                 case Stale(ttl, refresh, detail):
                     assert found is not None
                     status = CacheStatus(hit=True, ttl=ttl, detail=detail)
                     if refresh:
                         self._refresh(request, found, vary)
-                    if await self._serve(exchange, found, status, "stale"):
+                    if await self._serve(exchange, request, found, status, "stale"):
                         return
                 case Revalidate() | Fetch():
                     if request.method == b"HEAD" and isinstance(decision, Fetch):
@@ -184,12 +185,17 @@ class Handler:
     # -- what was decided
 
     async def _serve(
-        self, exchange: Exchange, found: Found, status: CacheStatus, result: str
+        self,
+        exchange: Exchange,
+        request: EdgeRequest,
+        found: Found,
+        status: CacheStatus,
+        result: str,
     ) -> bool:
         """Answer from a stored response; False if its body turned out to be gone."""
         exchange.result = result
         try:
-            await self._parts.serving.send_stored(exchange, found, status)
+            await self._parts.serving.send_stored(exchange, request, found, status)
         except BodyMissing:
             if exchange.head_sent:
                 raise
@@ -213,10 +219,15 @@ class Handler:
         flight, first = parts.fetching.join(request, pool, found, vary)
         with flight.waiting():
             try:
-                outcome = await flight.outcome(exchange.interim)
+                # The flight of another request is worth so much waiting, and no more.
+                async with asyncio.timeout(None if first else request.policy.collapse_timeout):
+                    outcome = await flight.outcome(exchange.interim)
+            except TimeoutError:
+                await self._pass(exchange, request, Pass(decision.fwd, "collapse-timeout"))
+                return None
             except OriginFailed as error:
                 if spare is not None:
-                    return await self._serve_on_error(exchange, spare, None, error.detail)
+                    return await self._serve_on_error(exchange, request, spare, None, error.detail)
                 if not first and not exchange.retried:
                     # That failure was another request's; this one is owed a try of its own.
                     exchange.retried = True
@@ -226,23 +237,22 @@ class Handler:
                 case Unshared(answer, status, detail):
                     own = answer if first else None
                     if spare is not None and status in ERROR_STATUS:
-                        if own is not None:
-                            own.response.abort()
-                        return await self._serve_on_error(exchange, spare, status, None)
+                        return await self._serve_on_error(exchange, request, spare, status, None)
                     if own is not None:
                         await self._relay(exchange, request, own, decision.fwd, detail)
                     else:
                         await self._pass(exchange, request, Pass(decision.fwd, "uncacheable"))
                     return None
                 case Stored() | Shared():
-                    if not first:
+                    own_fetch = first and not flight.followed
+                    if not own_fetch:
                         again = self._unfit(request, flight, outcome.response, vary, asked_at)
                         if again is not None:
                             return again
                     status_ = CacheStatus(
                         fwd=decision.fwd,
                         stored=True,
-                        collapsed=not first,
+                        collapsed=not own_fetch,
                         detail=decision.detail if isinstance(decision, Revalidate) else None,
                     )
                     return await self._hand_out(exchange, request, flight, outcome, status_, vary)
@@ -277,17 +287,23 @@ class Handler:
             exchange.result = "miss"
             exchange.origin_took(response.response_time - response.request_time)
             status = replace(status, fwd_status=response.status)
-            await self._parts.serving.send_flight(exchange, flight, outcome, status)
+            await self._parts.serving.send_flight(exchange, request, flight, outcome, status)
             return None
         if outcome.fwd_status is not None:
             exchange.origin_took(response.response_time - response.request_time)
         result = "revalidated" if status.fwd in ("stale", "request") else "miss"
-        found = self._parts.lookup.judge(response, request.policy)
+        found = self._parts.lookup.judge(response, request.policy, response.position)
         status = replace(status, fwd_status=outcome.fwd_status)
-        return None if await self._serve(exchange, found, status, result) else _Again(vary)
+        served = await self._serve(exchange, request, found, status, result)
+        return None if served else _Again(vary)
 
     async def _serve_on_error(
-        self, exchange: Exchange, spare: Found, fwd_status: int | None, failure: str | None
+        self,
+        exchange: Exchange,
+        request: EdgeRequest,
+        spare: Found,
+        fwd_status: int | None,
+        failure: str | None,
     ) -> _Again | None:
         """RFC 5861 4: the stale response instead of the origin's failure."""
         now = self._parts.clock()
@@ -296,7 +312,8 @@ class Handler:
         status = CacheStatus(
             fwd="stale", fwd_status=fwd_status, ttl=int(spare.freshness.ttl(now)), detail=detail
         )
-        return None if await self._serve(exchange, spare, status, "stale") else _Again(())
+        served = await self._serve(exchange, request, spare, status, "stale")
+        return None if served else _Again(())
 
     def _refresh(self, request: EdgeRequest, found: Found, vary: tuple[bytes, ...]) -> None:
         fetching = self._parts.fetching
@@ -320,7 +337,8 @@ class Handler:
         )
         if answer.status == 101:
             exchange.result = "pass"
-            await exchange.tunnel(answer, CacheStatus(fwd=why.fwd, fwd_status=101))
+            idle = request.policy.timeouts.between_bytes
+            await exchange.switch(answer, CacheStatus(fwd=why.fwd, fwd_status=101), idle)
             return
         if request.method not in SAFE and 200 <= answer.status < 400:
             # Before the reader hears that it worked: what it asks for next must not be old.
@@ -351,10 +369,8 @@ class Handler:
                 reason=response.reason,
                 head_only=exchange.head_only,
             )
-            while chunk := await response.read_chunk():
+            while not exchange.head_only and (chunk := await response.read_chunk()):
                 await exchange.write(chunk)
             await exchange.finish()
-        except BaseException:
-            response.abort()
-            raise
-        response.release()
+        finally:
+            response.release()

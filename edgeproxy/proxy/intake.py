@@ -75,7 +75,8 @@ class Intake:
             environment=environment,
             key=key,
             directives=request_directives(fields),
-            honour_directives=policy.honours_request_directives(trusted),
+            honour_directives=policy.request_cache_control == "honour"
+            or (policy.request_cache_control == "trusted" and trusted),
             has_body=raw.can_read_body,
         )
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgeproxy.cache.memory import Entry
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.decide import Validity
 from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.freshness import Freshness, assess_freshness
+from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.vary import matches
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.view import JournalView
+    from edgeproxy.semantics.freshness import Freshness
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Found:
     validity: Validity
     entry: Entry | None
     """Where it is in memory, body and all; None: in the shared tier alone."""
+    checked: int
+    """The journal position up to which `validity` is known to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +55,13 @@ class Looked:
 class Lookup:
     """The two tiers, seen as one."""
 
-    def __init__(self, memory: MemoryTier, tier: SharedTier, view: JournalView) -> None:
+    def __init__(
+        self, memory: MemoryTier, tier: SharedTier, view: JournalView, memory_object: int
+    ) -> None:
         self._memory = memory
         self._tier = tier
         self._view = view
+        self._memory_object = memory_object
 
     def find(self, primary: bytes, fields: Fields, policy: SitePolicy, now: float) -> Looked:
         """The stored response for a request with these `fields`, the newest where several match.
@@ -63,43 +71,48 @@ class Lookup:
         """
         head = self._view.catch_up()
         found = self._in_memory(primary, fields, head)
-        if (
-            found is not None
-            and found.validity is Validity.VALID
-            and (found.freshness.is_fresh(now))
-        ):
+        if found is not None and found.validity is Validity.VALID and found.freshness.is_fresh(now):
             return Looked(found, (), other_variants=False)
         # Another worker may have refreshed what is stale, purged or missing here.
-        return self._in_tier(primary, fields, policy, found)
+        return self._in_tier(primary, fields, policy, found, head)
 
     def _in_memory(self, primary: bytes, fields: Fields, head: int) -> Found | None:
         best: Entry | None = None
         for entry in self._memory.get(primary):
-            if (
-                best is None or entry.stored.response_time > best.stored.response_time
-            ) and matches(entry.stored.selecting, fields):
+            if (best is None or entry.stored.response_time > best.stored.response_time) and matches(
+                entry.stored.selecting, fields
+            ):
                 best = entry
         if best is None:
             return None
+        stored = best.stored
+        invalidated = stored.invalidated != 0
         if best.checked != head:
-            verdict = self._view.verdict(best.stored, best.checked)
-            if verdict.standing is Standing.DELETED:
-                self._memory.discard(best.stored.id)
+            if best.checked < self._view.floor:
+                # Rules that may concern it are gone, swept through the store: that one knows.
+                self._memory.discard(stored.id)
                 return None
-            if verdict.standing is Standing.VALID:
-                best.checked = head
+            verdict = self._view.verdict(stored, best.checked)
+            if verdict.standing is Standing.DELETED:
+                self._memory.discard(stored.id)
+                return None
+            if verdict.standing is Standing.INVALIDATED:
+                invalidated = True
             else:
-                return Found(
-                    best.stored, best.fields, best.freshness, Validity.INVALIDATED, best
-                )
-        validity = Validity.INVALIDATED if best.stored.invalidated else Validity.VALID
-        return Found(best.stored, best.fields, best.freshness, validity, best)
+                best.checked = head
+        self._memory.touch(best)
+        validity = Validity.INVALIDATED if invalidated else Validity.VALID
+        return Found(stored, best.fields, best.freshness, validity, best, best.checked)
 
     def _in_tier(
-        self, primary: bytes, fields: Fields, policy: SitePolicy, known: Found | None
+        self,
+        primary: bytes,
+        fields: Fields,
+        policy: SitePolicy,
+        known: Found | None,
+        head: int,
     ) -> Looked:
         best: StoredResponse | None = None
-        validity = Validity.VALID
         vary: tuple[bytes, ...] = ()
         newest = -1.0
         others = False
@@ -113,34 +126,47 @@ class Lookup:
                 others = True
             elif best is None or stored.response_time > best.response_time:
                 best = stored
-                invalidated = stored.invalidated or verdict.standing is Standing.INVALIDATED
-                validity = Validity.INVALIDATED if invalidated else Validity.VALID
+                if verdict.standing is Standing.INVALIDATED:
+                    best = msgspec.structs.replace(stored, invalidated=verdict.position)
+        if known is not None:
+            if best is None:
+                return Looked(known, tuple(name for name, _ in known.stored.selecting), others)
+            if known.stored.response_time >= best.response_time:
+                return Looked(known, vary, others)
         if best is None:
-            if known is not None:
-                vary = tuple(name for name, _ in known.stored.selecting)
-            return Looked(known, vary, others)
-        if known is not None and known.stored.response_time >= best.response_time:
-            return Looked(known, vary, others)
-        return Looked(self.judge(best, policy, validity), vary, others)
+            return Looked(None, vary, others)
+        return Looked(self.judge(best, policy, head), vary, others)
 
-    def judge(
-        self, stored: StoredResponse, policy: SitePolicy, validity: Validity = Validity.VALID
-    ) -> Found:
-        """A stored response with its freshness computed under the site's policy."""
+    def judge(self, stored: StoredResponse, policy: SitePolicy, checked: int) -> Found:
+        """A stored response with its freshness computed under the site's policy.
+
+        `checked`: the journal position up to which `stored.invalidated` is known to be right.
+        """
         fields = Fields(stored.fields)
         freshness = assess_freshness(
             stored.status, fields, stored.request_time, stored.response_time, policy.freshness
         )
-        return Found(stored, fields, freshness, validity, None)
+        validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
+        return Found(stored, fields, freshness, validity, None, checked)
 
     def remember(self, found: Found, body: bytes) -> None:
         """Keep a response in memory; a journal that has moved on is checked at its next hit."""
+        if len(body) > self._memory_object:
+            return
         self._memory.put(
             Entry(
                 stored=found.stored,
                 fields=found.fields,
                 body=body,
                 freshness=found.freshness,
-                checked=found.stored.position,
+                checked=found.checked,
             )
         )
+
+    def keep_head(self, entry: Entry, head: bytes) -> None:
+        """Keep what was rendered of an entry's head with it."""
+        self._memory.set_head(entry, head)
+
+    def discard(self, stored_id: bytes) -> None:
+        """Drop a response from memory; what the shared tier has of it is not touched."""
+        self._memory.discard(stored_id)

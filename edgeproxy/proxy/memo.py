@@ -16,11 +16,11 @@ class UncacheableKeys:
 
     def __init__(self, capacity: int = 65536) -> None:
         self._capacity = capacity
-        self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._until: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
-    def note(self, primary: bytes, until: float) -> None:
+    def note(self, primary: bytes, until: float, reason: str) -> None:
         """Remember `primary` as uncacheable until that time (seconds)."""
-        self._until[primary] = until
+        self._until[primary] = (until, reason)
         self._until.move_to_end(primary)
         while len(self._until) > self._capacity:
             self._until.popitem(last=False)
@@ -29,13 +29,18 @@ class UncacheableKeys:
         self._until.pop(primary, None)
 
     def holds(self, primary: bytes, now: float) -> bool:
-        until = self._until.get(primary)
-        if until is None:
-            return False
+        return self.reason(primary, now) is not None
+
+    def reason(self, primary: bytes, now: float) -> str | None:
+        """Why the key's last answer could not be stored; None if it is not known to be so."""
+        noted = self._until.get(primary)
+        if noted is None:
+            return None
+        until, reason = noted
         if until > now:
-            return True
+            return reason
         del self._until[primary]
-        return False
+        return None
 
 
 class RefreshBackoff:

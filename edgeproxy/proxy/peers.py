@@ -1,4 +1,4 @@
-"""Collapsing across the workers of a node: a worker follows the fetch that another one has in the air.
+"""Collapsing across the workers of a node: one follows the fetch that another has in the air.
 
 Each worker listens on a Unix socket named for its process id, in a folder that only this edge can
 enter. A follower says which flight it wants; it gets the outcome as the fetch's own worker saw it,
@@ -105,7 +105,7 @@ class PeerServer:
                 await writer.wait_closed()
 
     async def _serve(self, flight: Flight | None, writer: asyncio.StreamWriter) -> None:
-        if flight is None or not flight.joinable:
+        if flight is None:
             await _send(writer, _GONE, b"")
             return
         with flight.waiting():
@@ -154,12 +154,12 @@ async def follow(directory: Path, pid: int, key: bytes) -> Followed | None:
             return Followed(Unshared(None, told.status, told.detail), None)
         if kind == _FAILED:
             raise _remote_failure(payload)
-        return None
     except (OSError, asyncio.IncompleteReadError) as error:
         raise PeerLost from error
     finally:
         if not body:
             writer.close()
+    return None
 
 
 async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[bytes]:

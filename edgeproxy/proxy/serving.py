@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeproxy.semantics.conditional import not_modified, not_modified_fields
+from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
 from edgeproxy.semantics.ranges import (
-    MultipartRanges,
     Unsatisfiable,
-    content_range,
+    multipart_fields,
+    multipart_ranges,
+    partial_fields,
     requested_ranges,
-    unsatisfied_range,
 )
 from edgeproxy.semantics.tags import without_tag_fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import TypeAlias
 
+    from edgeproxy.cache.memory import Entry
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.proxy.collapsing import Flight, Shared
     from edgeproxy.proxy.exchange import Exchange
     from edgeproxy.proxy.lookup import Found, Lookup
+    from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.semantics.cache_status import CacheStatus
     from edgeproxy.semantics.fields import Fields
     from edgeproxy.semantics.ranges import ByteRange
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 # Made anew for each answer: the time in the cache, and the message's framing.
 _OWN_FIELDS = frozenset({b"age", b"content-length"})
+# Fields that describe the content, which an error about the range does not have.
+_CONTENT_FIELDS = frozenset(
+    {b"content-type", b"content-encoding", b"content-language", b"etag", b"last-modified"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,8 @@ class Representation:
     length: int | None
     """The body's, in bytes; None while it is still coming and has not said."""
     received: float
-    read: ReadBody
-    """`read(start, stop)`: the body's bytes from `start` up to `stop`."""
+    open: Callable[[], Awaitable[ReadBody]]
+    """Gives `read(start, stop)`: the body's bytes from `start` up to `stop` (its end)."""
 
 
 def visible_fields(fields: Fields, policy: SitePolicy) -> Fields:
@@ -65,88 +72,143 @@ class Serving:
         self._clock = clock
         self._memory_object = memory_object
 
-    async def send_stored(self, exchange: Exchange, found: Found, status: CacheStatus) -> None:
-        """Answer with a stored response. Raises BodyMissing, before anything was sent, if its
-        body is gone; a body that is lost half-way breaks the connection off."""
-        request = exchange.request
-        assert request is not None
-        stored = found.stored
-        if found.entry is not None:
-            read = _from_memory(found.entry.body)
-        elif stored.body.length <= self._memory_object:
-            body = await self._tier.read(stored)
-            self._lookup.remember(found, body)
-            read = _from_memory(body)
-        else:
-            read = await self._tier.open(stored)
-        self._tier.touch(stored.id, self._clock())
-        age = int(found.freshness.age(self._clock()))
-        fields = visible_fields(found.fields, request.policy).without(_OWN_FIELDS).plus((b"Age", b"%d" % age))
+    async def send_stored(
+        self, exchange: Exchange, request: EdgeRequest, found: Found, status: CacheStatus
+    ) -> None:
+        """Answer with a stored response.
+
+        Raises `BodyMissing`, before anything was sent, if its body is gone.
+        """
+        stored, now = found.stored, self._clock()
+        self._tier.touch(stored.id, now)
+        age = b"%d" % int(found.freshness.age(now))
+        if found.entry is not None and _plain(request):
+            exchange.send_ready(
+                stored.status,
+                self._rendered(found.entry, request.policy) + b"Age: " + age + b"\r\n",
+                found.entry.body,
+                status,
+            )
+            return
+        visible = visible_fields(found.fields, request.policy).without(_OWN_FIELDS)
+
+        async def opened() -> ReadBody:
+            return await self._open(found)
+
         await _send(
             exchange,
+            request,
             Representation(
-                stored.status, stored.reason, fields, stored.body.length, stored.response_time, read
+                stored.status,
+                stored.reason,
+                visible.plus((b"Age", age)),
+                stored.body.length,
+                stored.response_time,
+                opened,
             ),
             status,
         )
 
+    def _rendered(self, entry: Entry, policy: SitePolicy) -> bytes:
+        """What all whole answers from `entry` begin with, rendered for the first of them."""
+        if entry.head is not None:
+            return entry.head
+        lines = [b"HTTP/1.1 %d %b\r\n" % (entry.stored.status, entry.stored.reason)]
+        for name, value in visible_fields(entry.fields, policy).without(_OWN_FIELDS):
+            lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(b"Content-Length: %d\r\n" % len(entry.body))
+        head = b"".join(lines)
+        self._lookup.keep_head(entry, head)
+        return head
+
+    async def _open(self, found: Found) -> ReadBody:
+        if found.entry is not None:
+            return _from_memory(found.entry.body)
+        if found.stored.body.length > self._memory_object:
+            return await self._tier.open(found.stored)
+        body = await self._tier.read(found.stored)
+        self._lookup.remember(found, body)
+        return _from_memory(body)
+
     async def send_flight(
-        self, exchange: Exchange, flight: Flight, shared: Shared, status: CacheStatus
+        self,
+        exchange: Exchange,
+        request: EdgeRequest,
+        flight: Flight,
+        shared: Shared,
+        status: CacheStatus,
     ) -> None:
         """Answer with a response whose body is still coming in."""
-        request = exchange.request
-        assert request is not None
-        found = self._lookup.judge(shared.response, request.policy)
+        stored = shared.response
+        found = self._lookup.judge(stored, request.policy, stored.position)
         fields = visible_fields(found.fields, request.policy).without(_OWN_FIELDS)
         age = int(found.freshness.age(self._clock()))
         if age > 0 or b"age" in found.fields:
-            # RFC 9111 5.1: what the origin's own caches have aged, or this one's wait.
+            # RFC 9111 5.1: what caches nearer to the origin have aged it, or the wait here.
             fields = fields.plus((b"Age", b"%d" % age))
-        stored = shared.response
+
+        async def opened() -> ReadBody:
+            return flight.read
+
         await _send(
             exchange,
+            request,
             Representation(
-                stored.status, stored.reason, fields, shared.content_length,
-                stored.response_time, flight.read,
+                stored.status,
+                stored.reason,
+                fields,
+                shared.content_length,
+                stored.response_time,
+                opened,
             ),
             status,
-        )  # fmt: skip
+        )
 
 
-async def _send(exchange: Exchange, representation: Representation, status: CacheStatus) -> None:
+def _plain(request: EdgeRequest) -> bool:
+    """Whether the whole response answers it, whatever the response is."""
+    return (
+        request.method == b"GET"
+        and b"range" not in request.fields
+        and not any(name in request.fields for name in CONDITIONAL)
+    )
+
+
+async def _send(
+    exchange: Exchange, request: EdgeRequest, whole: Representation, status: CacheStatus
+) -> None:
     """Answer a GET or HEAD out of a representation, as its conditions and ranges ask."""
-    request = exchange.request
-    assert request is not None
-    code, fields, length = representation.status, representation.fields, representation.length
-    if not_modified(request.fields, code, fields, representation.received):
+    fields, length = whole.fields, whole.length
+    if not_modified(request.fields, whole.status, fields, whole.received):
         await exchange.start(304, not_modified_fields(fields), None, status, head_only=True)
         await exchange.finish()
         return
+    head_only = request.method == b"HEAD"
     # RFC 9110 14.2: Range is defined for GET alone.
-    if length is not None and not exchange.head_only and b"range" in request.fields:
-        ranges = requested_ranges(request.fields, code, fields, length)
+    if length is not None and not head_only and b"range" in request.fields:
+        ranges = requested_ranges(request.fields, whole.status, fields, length)
         if isinstance(ranges, Unsatisfiable):
-            await _send_unsatisfied(exchange, fields, length, status)
+            await _send_unsatisfied(exchange, fields, ranges, status)
             return
         if ranges:
-            await _send_ranges(exchange, representation, ranges, length, status)
+            await _send_ranges(exchange, request, whole, ranges, length, status)
             return
+    read = None if head_only else await whole.open()
     await exchange.start(
-        code, fields, length, status, reason=representation.reason, head_only=exchange.head_only
+        whole.status, fields, length, status, reason=whole.reason, head_only=head_only
     )
-    if not exchange.head_only:
-        async for chunk in representation.read(0, length):
+    if read is not None:
+        async for chunk in read(0, length):
             await exchange.write(chunk)
     await exchange.finish()
 
 
 async def _send_unsatisfied(
-    exchange: Exchange, fields: Fields, length: int, status: CacheStatus
+    exchange: Exchange, fields: Fields, ranges: Unsatisfiable, status: CacheStatus
 ) -> None:
     text = b"416 Range Not Satisfiable\n"
-    fields = fields.without({b"content-type", b"content-encoding", b"etag", b"last-modified"})
-    fields = fields.plus(
-        (b"Content-Type", b"text/plain"), (b"Content-Range", unsatisfied_range(length))
+    fields = fields.without(_CONTENT_FIELDS).plus(
+        (b"Content-Type", b"text/plain"), (b"Content-Range", ranges.content_range)
     )
     await exchange.start(416, fields, len(text), status)
     await exchange.write(text)
@@ -155,27 +217,29 @@ async def _send_unsatisfied(
 
 async def _send_ranges(
     exchange: Exchange,
-    representation: Representation,
+    request: EdgeRequest,
+    whole: Representation,
     ranges: tuple[ByteRange, ...],
     length: int,
     status: CacheStatus,
 ) -> None:
-    fields, read = representation.fields, representation.read
+    read = await whole.open()
     if len(ranges) == 1:
         (only,) = ranges
-        fields = fields.plus((b"Content-Range", content_range(only, length)))
+        fields = partial_fields(request.fields, whole.fields, only, length)
         await exchange.start(206, fields, only.size, status)
         async for chunk in read(only.first, only.last + 1):
             await exchange.write(chunk)
     else:
-        parts = MultipartRanges.of(ranges, length, fields.get(b"content-type"))
-        fields = fields.without({b"content-type"}).plus((b"Content-Type", parts.content_type))
-        await exchange.start(206, fields, parts.content_length, status)
-        for head, part in parts:
+        boundary = secrets.token_hex(16).encode()
+        multipart = multipart_ranges(whole.fields, ranges, length, boundary)
+        fields = multipart_fields(request.fields, whole.fields, multipart)
+        await exchange.start(206, fields, multipart.content_length, status)
+        for head, part in multipart.parts:
             await exchange.write(head)
             async for chunk in read(part.first, part.last + 1):
                 await exchange.write(chunk)
-        await exchange.write(parts.closing)
+        await exchange.write(multipart.tail)
     await exchange.finish()
 
 

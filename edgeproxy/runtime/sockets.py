@@ -36,9 +36,13 @@ class ListeningSockets:
     by_worker: tuple[tuple[socket.socket, ...], ...]
 
     def close(self) -> None:
-        for sockets in self.by_worker:
-            for sock in sockets:
-                sock.close()
+        for number in range(len(self.by_worker)):
+            self.close_of(number)
+
+    def close_of(self, worker: int) -> None:
+        """Close that worker's."""
+        for sock in self.by_worker[worker]:
+            sock.close()
 
 
 def listen(host: str, port: int, workers: int, *, backlog: int = BACKLOG) -> ListeningSockets:
@@ -167,15 +171,21 @@ _DROP_NEW = b"".join(
 )
 
 
-def refuse_new(sock: socket.socket) -> None:
+def refuse_new(sock: socket.socket) -> bool:
     """Let no new connection begin, while those in the accept queue stay where they are.
 
     Closing a listening socket resets what waits in its queue. With this filter first, the queue
     only gets shorter, and once `has_waiting` says no, closing the socket hurts nobody.
+
+    False where the kernel, or the sandbox we are in, does not let us.
     """
     program = ctypes.create_string_buffer(_DROP_NEW, len(_DROP_NEW))
     sock_fprog = struct.pack("HP", len(_DROP_NEW) // 8, ctypes.addressof(program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, sock_fprog)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, sock_fprog)
+    except OSError:
+        return False
+    return True
 
 
 def has_waiting(sock: socket.socket) -> bool:

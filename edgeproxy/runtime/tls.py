@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from edgeproxy.config.model import Config
+
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 
 
@@ -40,6 +42,24 @@ def load_certificate(cert: Path, key: Path) -> Certificate:
         raise CertificateRefused(f"certificate {cert} with key {key}: {reason}") from error
     names = tuple(name.lower() for kind, name in peer.get("subjectAltName", ()) if kind == "DNS")
     return Certificate(context, names, ssl.cert_time_to_seconds(peer["notAfter"]))
+
+
+def load_certificates(config: Config) -> list[list[Certificate]]:
+    """The certificates of each listener, in the configuration's order; none where it has no TLS.
+
+    Raises CertificateRefused.
+    """
+    loaded: list[list[Certificate]] = []
+    for number, listener in enumerate(config.listen):
+        named = listener.tls.certificates if listener.tls else ()
+        loaded.append([])
+        for place, one in enumerate(named):
+            try:
+                loaded[number].append(load_certificate(one.cert, one.key))
+            except CertificateRefused as error:
+                key = f"listen[{number}].tls.certificates[{place}]"
+                raise CertificateRefused(f"{key}: {error}") from error
+    return loaded
 
 
 class CertificateSelector:

@@ -14,7 +14,7 @@ A module bears the name of what it answers for:
     ranges          byte ranges and If-Range                                     RFC 9110 14
     cache_status    the Cache-Status field                                       RFC 9211
     tags            the fields by which origins tag responses
-    key             the cache key                                                RFC 9111 2, 9110 4.2
+    key             the cache key                                                RFC 9111 2
     cache_buster    the `cb:` segment of a target
     forwarding      hop-by-hop fields, Via, Forwarded                            RFC 9110 7.6, 7239
     target          the request target and Host                                  RFC 9112 3.2, 3.3

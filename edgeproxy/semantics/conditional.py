@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
-from .dates import parse_http_date
-from .fields import Fields
-from .storing import storable_fields
+from edgeproxy.semantics.dates import parse_http_date
+from edgeproxy.semantics.storing import storable_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from edgeproxy.semantics.fields import Fields
 
 CONDITIONAL: Final = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
@@ -23,6 +24,7 @@ CONDITIONAL: Final = frozenset(
 # mark is case-sensitive, and a backslash in a tag is a character like any other: no quoted-string.
 _ENTITY_TAG: Final = re.compile(rb'(W/)?"([\x21\x23-\x7e\x80-\xff]*+)"')
 _TO_NEXT_MEMBER: Final = re.compile(rb"[ \t]*+(?:,[ \t,]*+|\Z)")
+_BEYOND_MEMBER: Final = re.compile(rb"[^,]*+[ \t,]*+")
 
 # RFC 9110 8: what describes a representation or content that a 304 does not have. The last four
 # (RFC 9530, RFC 3230, RFC 1864) are digests of it.
@@ -88,10 +90,9 @@ def parse_entity_tags(lines: Iterable[bytes]) -> tuple[EntityTag, ...] | Literal
         tag = _ENTITY_TAG.match(value, at)
         following = _TO_NEXT_MEMBER.match(value, tag.end() if tag else at)
         if following is None:
-            comma = value.find(b",", at)
-            at = comma + 1 if comma >= 0 else len(value)
-            continue
-        if tag is not None:
+            following = _BEYOND_MEMBER.match(value, at)
+            assert following is not None
+        elif tag is not None:
             tags.append(EntityTag(tag[2], weak=tag[1] is not None))
         at = following.end()
     return tuple(tags)
@@ -243,7 +244,7 @@ def freshen(stored: Fields, update: Fields) -> Fields:
     """
     added = storable_fields(update).without(_NEVER_UPDATED)
     tag, stored_tag = entity_tag(added), entity_tag(stored)
-    if tag and stored_tag and stored_tag.weak and stored_tag.weakly_equals(tag):
+    if tag and stored_tag and stored_tag.weak and not tag.weak and stored_tag.weakly_equals(tag):
         # Some origins weaken the tag of a response that they code on the way, but not that of a
         # 304. The stored bytes are as weakly identified as before; a strong tag would let ranges
         # of one coding be combined with those of another.

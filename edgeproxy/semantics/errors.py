@@ -1,7 +1,7 @@
 """What the semantics refuse: exceptions named for what went wrong, which callers turn into HTTP."""
 
 
-class BadRequest(ValueError):  # noqa: N818 - named for what went wrong
+class BadRequest(ValueError):
     """A request that must be answered with 400 and neither forwarded nor cached (RFC 9112 3.2).
 
     `reason` is a token out of a fixed set ("host-missing", "target-form", ...), fit for a log, a
@@ -13,7 +13,7 @@ class BadRequest(ValueError):  # noqa: N818 - named for what went wrong
         self.reason = reason
 
 
-class TagLimitExceeded(Exception):  # noqa: N818 - named for what went wrong
+class TagLimitExceeded(Exception):
     """A response bears more tags, or longer ones, than the policy allows.
 
     Tags are never cut: a response that lost one of its tags would outlive a purge of it, so such

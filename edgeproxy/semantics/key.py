@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from urllib.parse import quote, quote_from_bytes
 
-from .cache_buster import split_cache_buster
-from .target import split_authority
+from edgeproxy.semantics.cache_buster import split_cache_buster
+from edgeproxy.semantics.target import split_authority
 
 TRACKING_PARAMETERS: frozenset[str] = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Range requests answered from a complete stored response (RFC 9110 13.1.5, 14, 15.3.7, 15.5.17)."""
+"""Ranges out of a complete stored response (RFC 9110 13.1.5, 14, 15.3.7, 15.5.17)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from .conditional import entity_tag, parse_entity_tag, strong_last_modified
-from .fields import OWS
+from edgeproxy.semantics.conditional import entity_tag, parse_entity_tag, strong_last_modified
+from edgeproxy.semantics.fields import OWS
 
 if TYPE_CHECKING:
-    from .fields import Fields
+    from edgeproxy.semantics.fields import Fields
 
 MAX_RANGES: Final = 16
 """The most ranges one request may ask for; a Range field with more is ignored (RFC 9110 17.15)."""

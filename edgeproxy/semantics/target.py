@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Literal
 
-from .errors import BadRequest
+from edgeproxy.semantics.errors import BadRequest
 
 Form = Literal["origin", "absolute", "asterisk"]
 
@@ -45,7 +45,8 @@ def split_authority(authority: str) -> tuple[str, int | None] | None:
 
     An empty port ("host:") is no port (RFC 3986 6.2.3).
     """
-    parts = _AUTHORITY.fullmatch(authority.lower())
+    # Some letters beyond ASCII have a lower case within it: U+212A becomes "k".
+    parts = _AUTHORITY.fullmatch(authority.lower()) if authority.isascii() else None
     if parts is None or len(parts["host"]) > _MAX_HOST:
         return None
     host, port = parts["host"], int(parts["port"]) if parts["port"] else None

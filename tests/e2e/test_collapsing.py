@@ -29,7 +29,7 @@ async def test_a_thousand_cold_requests_make_one_origin_request(
     led = [each for each in responses if not {"collapsed", "hit"} & each.cache_status.keys()]
     assert len(led) == 1
     for connection in connections:
-        connection.close()
+        await connection.close()
 
 
 async def test_waiters_are_streamed_the_bytes_as_they_arrive(
@@ -64,7 +64,7 @@ async def test_a_leader_that_disconnects_does_not_end_the_fetch(
     await origin.seen("/page")
     waiters = [asyncio.create_task(edge.get("/page")) for _ in range(10)]
     await asyncio.sleep(0)
-    leader.abort()
+    leader.reset()
     held.set()
     assert [response.body for response in await asyncio.gather(*waiters)] == [b"page"] * 10
     assert (await edge.get("/page")).cache_status.get("hit")

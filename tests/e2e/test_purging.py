@@ -61,7 +61,7 @@ async def test_after_a_purge_no_worker_serves_the_old_body_as_fresh(
         assert [status for status in old if status.get("detail") != "invalidated"] == []
         assert len(old) < 5_000
     for reader in readers:
-        reader.close()
+        await reader.close()
 
 
 async def test_a_purge_reaches_the_fetch_that_is_in_flight(
@@ -125,18 +125,18 @@ async def test_what_is_invalidated_is_served_stale_and_refreshed_once(
 @pytest.mark.parametrize(
     ("selection", "purged"),
     [
-        ({"tags": ["red"]}, {"/a", "/b"}),
-        ({"tags": ["red", "blue"]}, {"/a", "/b", "/c"}),
-        ({"tags": ["nobody's"]}, set()),
-        ({"urls": ["/a"]}, {"/a"}),
-        ({"urls": ["/a", "/c"], "tags": ["red"]}, {"/a", "/b", "/c"}),
-        ({"urls": ["/a?q=1"]}, set()),
-        ({"everything": True}, {"/a", "/b", "/c", "/d"}),
+        ({"tags": ["red"]}, "ab"),
+        ({"tags": ["red", "blue"]}, "abc"),
+        ({"tags": ["nobody's"]}, ""),
+        ({"urls": ["/a"]}, "a"),
+        ({"urls": ["/a", "/c"], "tags": ["red"]}, "abc"),
+        ({"urls": ["/a?q=1"]}, ""),
+        ({"everything": True}, "abcd"),
     ],
     ids=str,
 )
 async def test_selectors_and_their_counts(
-    edge: EdgeProcess, origin: ScriptedOrigin, selection: dict[str, Any], purged: set[str]
+    edge: EdgeProcess, origin: ScriptedOrigin, selection: dict[str, Any], purged: str
 ) -> None:
     tags = {"/a": "red", "/b": "red, blue", "/c": "blue", "/d": ""}
     for target, value in tags.items():
@@ -151,7 +151,7 @@ async def test_selectors_and_their_counts(
     assert done["matched"] == len(purged)
     assert done["position"] > dry["position"]
     missed = {t for t in tags if not (await edge.get(t)).cache_status.get("hit")}
-    assert missed == purged
+    assert missed == {f"/{name}" for name in purged}
 
 
 async def test_a_purge_counts_what_a_reader_has_just_received_whole(

@@ -52,7 +52,7 @@ async def test_sigterm_lets_requests_in_flight_end_and_takes_no_new_ones(
     assert await idle.ended() == "closed"
     with pytest.raises(OSError):
         while True:
-            (await edge.connect()).close()
+            await (await edge.connect()).close()
             await asyncio.sleep(0.01)
     held.set()
     response = await waiting.response()
@@ -235,4 +235,4 @@ async def test_a_slow_reader_holds_nobody_up(edge: EdgeProcess, origin: Scripted
     await slow.start_response()
     for _ in range(3):
         assert (await edge.get("/")).body == body
-    slow.abort()
+    slow.reset()

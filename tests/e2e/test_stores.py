@@ -70,7 +70,7 @@ async def test_twenty_kills_under_load_never_leave_a_damaged_body(
                 served += 1
                 hits += "hit" in response.cache_status
         if connection is not None:
-            connection.close()
+            await connection.close()
 
     for number in range(20):
         ending = asyncio.Event()

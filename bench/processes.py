@@ -1,0 +1,152 @@
+"""Servers as processes: started on a core of their own, watched, ended."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from bench.servers import Place, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+READY_WITHIN = 30.0
+SETTLES_WITHIN = 10.0
+ENDS_WITHIN = 20.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class BenchError(Exception):
+    """Nothing can be measured, and this is why."""
+
+
+class Running:
+    """A server that runs, pinned to one core."""
+
+    def __init__(self, server: Server, folder: Path, core: int, origin: int = 0) -> None:
+        self.server = server
+        self.port, spare = free_ports(2)
+        self._log = folder / f"{server.name}.log"
+        place = Place(folder / server.name, self.port, origin, spare)
+        place.folder.mkdir()
+        launch = server.launch(place)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                pinned(launch.command, core),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **launch.environment},
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def wait_until_ready(self, path: str) -> None:
+        """Wait until it answers that path with 200."""
+        give_up = time.monotonic() + READY_WITHIN
+        while True:
+            try:
+                if self.get(path)[0] == 200:
+                    return
+            except OSError:
+                pass
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                log = self._log.read_text(errors="replace")
+                raise BenchError(f"{self.server.name} does not start:\n{log}")
+            time.sleep(0.05)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a GET."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+    def get_all(self, paths: Iterable[str]) -> None:
+        """GET them one after the other, on one connection. Raises BenchError if one is not 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        for path in paths:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise BenchError(f"{self.server.name} answers {path} with {response.status}")
+        connection.close()
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used, in user and in kernel mode, of all its processes."""
+        return sum(map(_cpu_seconds, _tree(self._process.pid)))
+
+
+def pinned(command: list[str], core: int) -> list[str]:
+    """The command, kept on one core."""
+    return ["taskset", "-c", str(core), *command]
+
+
+class OriginCount:
+    """How many requests the origin has had; those that ask it for that are left out."""
+
+    def __init__(self, origin: Running) -> None:
+        self._origin = origin
+        self._looks = 0
+
+    def settled(self) -> int:
+        """The number once it grows no more: a load that ends leaves some work behind it."""
+        give_up = time.monotonic() + SETTLES_WITHIN
+        before, seen = -1, self._now()
+        while seen != before:
+            if time.monotonic() > give_up:
+                raise BenchError(f"the origin goes on getting requests: {seen} by now")
+            time.sleep(0.1)
+            before, seen = seen, self._now()
+        return seen
+
+    def _now(self) -> int:
+        _, text = self._origin.get("/status")
+        self._looks += 1
+        found = re.search(r"\n +\d+ +\d+ +(\d+)", text)
+        if found is None:
+            raise BenchError(f"the origin's status can't be read: {text!r}")
+        return int(found[1]) - self._looks
+
+
+def free_ports(count: int) -> list[int]:
+    """That many ports that nobody has now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += _tree(child)
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    # The second field, the program's name, may have blanks and brackets of its own.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS

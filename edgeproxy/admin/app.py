@@ -1,0 +1,78 @@
+"""The admin port's application: who may call it by which name, health, and the APIs under it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from edgeproxy.admin.api import build_api
+from edgeproxy.admin.auth import Authenticator
+from edgeproxy.admin.problems import Problem, problems
+from edgeproxy.admin.state import STATE, AdminState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgeproxy.config.model import Config
+    from edgeproxy.config.server import AdminToken
+    from edgeproxy.proxy.edge import Edge
+
+_MAX_BODY = 8 * 1024 * 1024
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def build_admin(
+    edge: Edge, config: Config, tokens: Sequence[AdminToken], ready: Callable[[], list[str]]
+) -> web.Application:
+    """The admin application of one worker.
+
+    `ready()` names what is not ready yet, nothing when all is. The workers answer alike: whichever
+    takes the connection, an invalidation is the node's.
+    """
+    state = AdminState(edge, config, Authenticator(tokens), ready)
+    app = web.Application(middlewares=[_outer, problems], client_max_size=_MAX_BODY)
+    app[STATE] = state
+    app.router.add_get("/healthz", _health)
+    app.router.add_get("/readyz", _readiness)
+    app.add_subapp("/v1", build_api(state))
+    return app
+
+
+def reload_admin(app: web.Application, config: Config, tokens: Sequence[AdminToken]) -> None:
+    """Take a new configuration over: its tokens, sites and host names count from now on."""
+    state = app[STATE]
+    state.config = config
+    state.authenticator = Authenticator(tokens)
+
+
+@web.middleware
+async def _outer(request: web.Request, handler: Any) -> web.StreamResponse:
+    state = request.config_dict[STATE]
+    response: web.StreamResponse
+    if state.config.admin.allows_host(request.host):
+        response = await handler(request)
+    else:
+        # A page whose name was made to point here (DNS rebinding) calls by that name.
+        detail = f"{request.host!r} is not a name of the admin port: see admin.allowed_hosts"
+        response = Problem(421, detail).response()
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+async def _health(_: web.Request) -> web.Response:
+    """The process answers."""
+    return web.json_response({"status": "ok"})
+
+
+async def _readiness(request: web.Request) -> web.Response:
+    """Every worker accepts, and the store is usable."""
+    missing = request.app[STATE].ready()
+    if missing:
+        return Problem(503, "; ".join(missing)).response()
+    return web.json_response({"status": "ready"})

@@ -1,0 +1,28 @@
+"""What the admin handlers work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgeproxy.admin.auth import Authenticator
+    from edgeproxy.config.model import Config
+    from edgeproxy.proxy.edge import Edge
+
+
+@dataclass(slots=True)
+class AdminState:
+    """One worker's admin side; `config` and `authenticator` change with a reload."""
+
+    edge: Edge
+    config: Config
+    authenticator: Authenticator
+    ready: Callable[[], list[str]]
+
+
+STATE: web.AppKey[AdminState] = web.AppKey("state", AdminState)

@@ -1,0 +1,156 @@
+"""Looks into an index before anybody relies on it: `python -m edgeproxy.cache.check`.
+
+A process of its own, because a damaged file can kill the process that maps it. It says what it
+found on its standard output, in JSON, and clears away bodies that were left over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import lmdb
+from lmdb.verify import VerifyError, verify
+
+from edgeproxy.cache.errors import StoreUnusable
+from edgeproxy.cache.index import Index
+from edgeproxy.cache.layout import ID_SIZE, DamagedRow, body_path
+
+if TYPE_CHECKING:
+    from edgeproxy.cache.index import Txn
+    from edgeproxy.cache.stored import StoredResponse
+
+VERIFIED_BYTES = 16 * 2**20
+"""Largest index whose every page is checked; of the rows of larger ones, as many as time allows."""
+_SECONDS = 1.0
+_ALL = sys.maxsize
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.IncompatibleError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+
+
+class Finding(NamedTuple):
+    """What became of a check."""
+
+    verdict: Literal["sound", "damaged", "unusable"]
+    reason: str
+
+
+class Damaged(Exception):
+    """The index is not what was written, or not this store's."""
+
+
+def check_index(responses: Path, bodies: Path, max_bytes: int, journal_id: bytes) -> Finding:
+    """Check the index in `responses`, made where there is none, and clear what was left over."""
+    try:
+        _check_pages(responses / "data.mdb")
+        index = Index(responses, max_bytes, journal_id)
+        try:
+            _check_rows(index)
+            _clear_left_over(index, bodies)
+        finally:
+            index.close()
+    except Damaged as error:
+        return Finding("damaged", str(error))
+    except StoreUnusable as error:
+        # Without a cause it says that the index is another version's, or another journal's.
+        damaged = error.__cause__ is None or isinstance(error.__cause__, _DAMAGE)
+        return Finding("damaged" if damaged else "unusable", str(error))
+    except _DAMAGE as error:
+        return Finding("damaged", str(error))
+    except (lmdb.Error, OSError) as error:
+        return Finding("unusable", f"{responses}: {error}")
+    return Finding("sound", "")
+
+
+def _check_pages(data: Path) -> None:
+    if not data.exists() or data.stat().st_size > VERIFIED_BYTES:
+        return
+    try:
+        problems = verify(str(data), subdir=False)  # type: ignore[no-untyped-call]
+    except VerifyError as error:
+        raise Damaged(str(error)) from error
+    if problems:
+        raise Damaged(str(problems[0]))
+
+
+def _check_rows(index: Index) -> None:
+    give_up = time.monotonic() + _SECONDS
+    with index.reading() as txn:
+        rows = index.entries(txn)
+        for name, db in (
+            ("usage", index.usage),
+            ("sites", index.sites),
+            ("targets", index.targets),
+        ):
+            if txn.stat(db)["entries"] != rows:
+                raise Damaged(f"{rows} rows, but another number in the list of {name}")
+        with txn.cursor(index.rows) as cursor:
+            # From anywhere, so that each time others are looked at where they are too many.
+            more = cursor.set_range(os.urandom(ID_SIZE)) or cursor.first()
+            for _ in range(rows):
+                if not more or time.monotonic() > give_up:
+                    break
+                row_id = bytes(cursor.key())
+                try:
+                    stored = index.row(txn, row_id)
+                except DamagedRow as error:
+                    raise Damaged(f"row {row_id.hex()} is damaged") from error
+                if stored is None or not _is_listed(index, txn, stored):
+                    raise Damaged(f"row {row_id.hex()} is not listed where it should be")
+                more = cursor.next() or cursor.first()
+
+
+def _is_listed(index: Index, txn: Txn, stored: StoredResponse) -> bool:
+    usage = index.usage_of(txn, stored.id)
+    return (
+        usage is not None
+        and usage.body == stored.body
+        and txn.get(stored.body.id, db=index.bodies) is not None
+        and all(txn.cursor(db).set_key_dup(key, stored.id) for db, key in index.selecting(stored))
+    )
+
+
+def _clear_left_over(index: Index, bodies: Path) -> None:
+    """Remove what no row has: nobody is writing a body now."""
+    for ref in index.garbage_before(float("inf"), _ALL):
+        with index.writing() as txn:
+            if ref.kind == "file":
+                body_path(bodies, ref.id).unlink(missing_ok=True)
+                txn.delete(ref.id, db=index.garbage)
+            else:
+                index.discard_body(txn, ref, 0.0)
+    with index.reading() as txn:
+        for path in bodies.glob("*/*"):
+            if not _is_body(path.name, index, txn):
+                path.unlink()
+
+
+def _is_body(name: str, index: Index, txn: Txn) -> bool:
+    try:
+        body_id = bytes.fromhex(name)
+    except ValueError:
+        return False
+    return txn.get(body_id, db=index.bodies) is not None if body_id else False
+
+
+def main(arguments: list[str]) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    responses, bodies, max_bytes, journal_id = arguments
+    finding = check_index(Path(responses), Path(bodies), int(max_bytes), bytes.fromhex(journal_id))
+    sys.stdout.write(json.dumps(finding))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,371 @@
+"""The index: what is stored, what selects it, and how it is used, in one LMDB environment.
+
+    rows      id -> crc32, response                     what is stored, and the truth about it
+    usage     id -> last use, hits, cost, body          what eviction goes by
+    sites     site, environment -> ids                  \\
+    tags      site and tag, environment -> ids           } what invalidations select
+    targets   target, host, environment -> ids          /
+    busters   target -> keys of its `cb:` copies
+    bodies    body id -> a small body; the row's id where the body lies elsewhere
+    garbage   body id -> since when, kind, length       bodies elsewhere that no row has
+    meta      format, journal, identity, counters
+
+A row and all that points to it change in one transaction, so they agree whenever a process dies.
+Nothing is synced to the disk on the way: what the kernel has outlives every process, and after a
+crash of the machine nothing here is trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import struct
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from edgeproxy.cache.errors import StoreUnusable
+from edgeproxy.cache.layout import (
+    FORMAT,
+    KINDS,
+    PRIMARY_SIZE,
+    DamagedRow,
+    Usage,
+    cost_of,
+    host_key,
+    map_size,
+    read_row,
+    read_usage,
+    site_key,
+    tag_key,
+    write_row,
+    write_usage,
+)
+from edgeproxy.cache.stored import BodyRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from lmdb import _Database
+
+    from edgeproxy.cache.stored import StoredResponse
+
+    WriteTxn: TypeAlias = lmdb.Transaction[bytes]
+    Txn: TypeAlias = lmdb.Transaction[bytes] | lmdb.Transaction[memoryview]
+
+log = logging.getLogger(__name__)
+
+_MAX_READERS = 1024
+# since when, kind, length.
+_GARBAGE = struct.Struct("!dBQ")
+
+
+class Index:
+    """One environment. Methods that take a transaction leave committing it to their caller."""
+
+    def __init__(self, directory: Path, max_bytes: int, journal_id: bytes) -> None:
+        self.directory = directory
+        self._max_bytes = max_bytes
+        self._journal_id = journal_id
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.env = lmdb.open(
+                str(directory),
+                map_size=map_size(max_bytes),
+                mode=0o600,
+                sync=False,
+                metasync=False,
+                max_dbs=16,
+                max_readers=_MAX_READERS,
+                max_spare_txns=8,
+                readahead=False,
+            )
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnusable(f"can't open the index in {directory}: {error}") from error
+        try:
+            self._open_databases()
+        except BaseException:
+            self.env.close()
+            raise
+
+    def _open_databases(self) -> None:
+        open_db = self.env.open_db
+        with self.env.begin(write=True) as txn:
+            self.meta = open_db(b"meta", txn)
+            self.rows = open_db(b"rows", txn)
+            self.usage = open_db(b"usage", txn)
+            self.bodies = open_db(b"bodies", txn)
+            self.garbage = open_db(b"garbage", txn)
+            self.sites = open_db(b"sites", txn, dupsort=True, dupfixed=True)
+            self.tags = open_db(b"tags", txn, dupsort=True, dupfixed=True)
+            self.targets = open_db(b"targets", txn, dupsort=True, dupfixed=True)
+            self.busters = open_db(b"busters", txn, dupsort=True, dupfixed=True)
+            if txn.get(b"format", db=self.meta) is None:
+                txn.put(b"journal", self._journal_id, db=self.meta)
+                txn.put(b"identity", secrets.token_bytes(8), db=self.meta)
+                self.set_counter(txn, b"format", FORMAT)
+            found = self.counter(txn, b"format")
+            owner = txn.get(b"journal", db=self.meta)
+            self.identity = txn.get(b"identity", b"", db=self.meta)
+        if found != FORMAT:
+            raise StoreUnusable(f"the index in {self.directory} has format {found}, not {FORMAT}")
+        if owner != self._journal_id:
+            raise StoreUnusable(f"the index in {self.directory} belongs to another journal")
+
+    def close(self) -> None:
+        self.env.close()
+
+    def sibling(self, directory: Path) -> Index:
+        """Another worker's index of the same kind, to be given back with `release_index`."""
+        return acquire_index(directory, self._max_bytes, self._journal_id)
+
+    def clear(self) -> None:
+        """Remove all that is stored. Body ids are still not used again."""
+        with self.writing() as txn:
+            for db in (self.rows, self.usage, self.bodies, self.garbage):
+                txn.drop(db, delete=False)
+            for db in (self.sites, self.tags, self.targets, self.busters):
+                txn.drop(db, delete=False)
+            self.set_counter(txn, b"bytes", 0)
+
+    # -- transactions
+
+    @contextmanager
+    def reading(self) -> Iterator[lmdb.Transaction[memoryview]]:
+        with self.env.begin(buffers=True) as txn:
+            yield txn
+
+    @contextmanager
+    def writing(self) -> Iterator[WriteTxn]:
+        """A write transaction: committed at the end, given up on an exception.
+
+        It waits for the node's other writers, and belongs to the thread that began it.
+        """
+        with self.env.begin(write=True) as txn:
+            yield txn
+
+    # -- reading
+
+    def row(self, txn: Txn, row_id: bytes) -> StoredResponse | None:
+        """The response of that id; raises DamagedRow."""
+        value = txn.get(row_id, db=self.rows)
+        return None if value is None else read_row(row_id, value)
+
+    def ids_of(self, txn: Txn, primary: bytes) -> list[bytes]:
+        """The ids of a key's variants."""
+        cursor = txn.cursor(self.rows)
+        ids = []
+        more = cursor.set_range(primary)
+        while more:
+            row_id = bytes(cursor.key())
+            if not row_id.startswith(primary):
+                break
+            ids.append(row_id)
+            more = cursor.next()
+        return ids
+
+    def find(self, primary: bytes) -> tuple[list[StoredResponse], list[bytes]]:
+        """The responses under a key, and the ids of its damaged rows."""
+        found: list[StoredResponse] = []
+        damaged: list[bytes] = []
+        with self.env.begin(buffers=True) as txn:
+            cursor = txn.cursor(self.rows)
+            more = cursor.set_range(primary)
+            while more:
+                key, value = cursor.item()
+                if key[:PRIMARY_SIZE] != primary:
+                    break
+                try:
+                    found.append(read_row(bytes(key), value))
+                except DamagedRow:
+                    damaged.append(bytes(key))
+                more = cursor.next()
+        return found, damaged
+
+    def usage_of(self, txn: Txn, row_id: bytes) -> Usage | None:
+        value = txn.get(row_id, db=self.usage)
+        return None if value is None else read_usage(value)
+
+    def inline_body(self, body_id: bytes) -> bytes | None:
+        with self.env.begin() as txn:
+            return txn.get(body_id, db=self.bodies)
+
+    def entries(self, txn: Txn) -> int:
+        return txn.stat(self.rows)["entries"]
+
+    def counter(self, txn: Txn, name: bytes) -> int:
+        return int.from_bytes(txn.get(name, b"", db=self.meta), "big")
+
+    # -- writing
+
+    def set_counter(self, txn: WriteTxn, name: bytes, value: int) -> None:
+        txn.put(name, value.to_bytes(8, "big"), db=self.meta)
+
+    def add_to_counter(self, txn: WriteTxn, name: bytes, amount: int) -> int:
+        value = max(0, self.counter(txn, name) + amount)
+        self.set_counter(txn, name, value)
+        return value
+
+    def new_body_id(self, txn: WriteTxn) -> bytes:
+        return self.add_to_counter(txn, b"last-body", 1).to_bytes(8, "big")
+
+    def insert(self, txn: WriteTxn, stored: StoredResponse, body: bytes | None, now: float) -> int:
+        """Add a response that is not there, with its body where that is inline; gives its cost."""
+        row_id, ref = stored.id, stored.body
+        row = write_row(stored)
+        cost = cost_of(len(row), len(stored.tags), ref.length)
+        txn.put(row_id, row, db=self.rows)
+        for db, key in self.selecting(stored):
+            txn.put(key, row_id, db=db)
+        if stored.buster:
+            txn.put(stored.target_id, stored.primary, db=self.busters)
+        if body is None:
+            txn.put(ref.id, row_id, db=self.bodies)
+            txn.delete(ref.id, db=self.garbage)
+        else:
+            txn.put(ref.id, body, db=self.bodies)
+        self._set_usage(txn, row_id, Usage(now, 0, cost, ref))
+        self.add_to_counter(txn, b"bytes", cost)
+        return cost
+
+    def replace(self, txn: WriteTxn, old: StoredResponse, new: StoredResponse) -> None:
+        """New metadata for the row `old`, which is there; its body stays."""
+        row_id = old.id
+        row = write_row(new)
+        txn.put(row_id, row, db=self.rows)
+        before, after = set(self.selecting(old)), set(self.selecting(new))
+        for db, key in before - after:
+            txn.delete(key, row_id, db=db)
+        for db, key in after - before:
+            txn.put(key, row_id, db=db)
+        usage = self.usage_of(txn, row_id)
+        if usage is not None:
+            cost = cost_of(len(row), len(new.tags), new.body.length)
+            self._set_usage(txn, row_id, usage._replace(cost=cost))
+            self.add_to_counter(txn, b"bytes", cost - usage.cost)
+
+    def remove(self, txn: WriteTxn, row_id: bytes, now: float) -> int:
+        """Remove a row and free its body; gives its cost, 0 where there is no such row."""
+        value = txn.pop(row_id, db=self.rows)
+        if value is None:
+            return 0
+        last = not self.ids_of(txn, row_id[:PRIMARY_SIZE])
+        try:
+            stored = read_row(row_id, value)
+        except DamagedRow:
+            log.warning("the row %s is damaged and is removed", row_id.hex())
+            self._unlist_everywhere(txn, row_id, last=last)
+        else:
+            for db, key in self.selecting(stored):
+                txn.delete(key, row_id, db=db)
+            if stored.buster and last:
+                txn.delete(stored.target_id, stored.primary, db=self.busters)
+        packed = txn.pop(row_id, db=self.usage)
+        if packed is None:
+            return 0
+        usage = read_usage(packed)
+        txn.delete(usage.body.id, db=self.bodies)
+        if usage.body.kind != "inline":
+            self.discard_body(txn, usage.body, now)
+        self.add_to_counter(txn, b"bytes", -usage.cost)
+        return usage.cost
+
+    def touch(self, txn: WriteTxn, row_id: bytes, used: float, hits: int) -> None:
+        """Note that a response was used."""
+        usage = self.usage_of(txn, row_id)
+        if usage is not None:
+            total = min(usage.hits + hits, 0xFFFF_FFFF)
+            self._set_usage(txn, row_id, usage._replace(used=max(used, usage.used), hits=total))
+
+    def _set_usage(self, txn: WriteTxn, row_id: bytes, usage: Usage) -> None:
+        txn.put(row_id, write_usage(usage), db=self.usage)
+
+    def _unlist_everywhere(self, txn: WriteTxn, row_id: bytes, *, last: bool) -> None:
+        """Unlist a response whose row can't be read any more, so can't say where it is listed."""
+        listed = [(self.sites, row_id), (self.tags, row_id), (self.targets, row_id)]
+        if last:
+            listed.append((self.busters, row_id[:PRIMARY_SIZE]))
+        for db, value in listed:
+            with txn.cursor(db) as cursor:
+                keys = [bytes(key) for key in cursor.iternext_nodup()]
+            for key in keys:
+                txn.delete(key, value, db=db)
+
+    # -- bodies that lie elsewhere
+
+    def discard_body(self, txn: WriteTxn, body: BodyRef, since: float) -> None:
+        """Leave a body that no row has to the collection of garbage."""
+        packed = _GARBAGE.pack(since, KINDS.index(body.kind), body.length)
+        txn.put(body.id, packed, db=self.garbage)
+
+    def walk(self, start: bytes, limit: int) -> tuple[list[StoredResponse], bytes | None]:
+        """The next `limit` rows from `start` on, and where to go on; None at the end."""
+        seen: list[StoredResponse] = []
+        with self.reading() as txn, txn.cursor(self.rows) as cursor:
+            more = cursor.set_range(start)
+            for _ in range(limit):
+                if not more:
+                    return seen, None
+                row_id, value = cursor.item()
+                # What is damaged is seen to when it is looked up.
+                with suppress(DamagedRow):
+                    seen.append(read_row(bytes(row_id), value))
+                more = cursor.next()
+            return seen, bytes(cursor.key()) if more else None
+
+    def garbage_before(self, time: float, limit: int) -> list[BodyRef]:
+        """Bodies that were left to be collected before `time`."""
+        found = []
+        # A process that was killed while it read would keep LMDB from using space again.
+        self.env.reader_check()
+        with self.env.begin() as txn, txn.cursor(self.garbage) as cursor:
+            for body_id, value in cursor:
+                since, kind, length = _GARBAGE.unpack(value)
+                if since <= time:
+                    found.append(BodyRef(KINDS[kind], body_id, length, 0))
+                    if len(found) == limit:
+                        break
+        return found
+
+    # -- what selects a response
+
+    def selecting(self, stored: StoredResponse) -> list[tuple[_Database, bytes]]:
+        """Where a response is listed, other than under its id."""
+        environment = stored.environment.encode()
+        keys = [
+            (self.sites, site_key(stored.site) + environment),
+            (self.targets, stored.target_id + host_key(stored.host) + environment),
+        ]
+        keys += [(self.tags, tag_key(stored.site, tag) + environment) for tag in stored.tags]
+        return keys
+
+
+# LMDB must not have an environment open twice in one process, so those who share one share this.
+_shared: dict[tuple[int, Path], tuple[Index, int]] = {}
+_guard = threading.Lock()
+
+
+def acquire_index(directory: Path, max_bytes: int, journal_id: bytes) -> Index:
+    """The process's index of that folder; made where there is none. Raises StoreUnusable."""
+    key = (os.getpid(), directory.resolve())
+    with _guard:
+        index, holders = _shared.get(key) or (Index(directory, max_bytes, journal_id), 0)
+        _shared[key] = (index, holders + 1)
+        return index
+
+
+def release_index(index: Index) -> None:
+    """Give back what `acquire_index` gave; the last one closes it."""
+    key = (os.getpid(), index.directory.resolve())
+    with _guard:
+        _, holders = _shared[key]
+        if holders > 1:
+            _shared[key] = (index, holders - 1)
+        else:
+            del _shared[key]
+            index.close()

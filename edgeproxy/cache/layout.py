@@ -1,0 +1,119 @@
+"""How a store is laid out: its folders, the bytes of its index, and what they come to."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+import msgspec
+
+from edgeproxy.cache.stored import BodyKind, BodyRef, StoredResponse, decode, encode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESPONSES, BODIES, SPOOLS = "responses", "bodies", "tmp"
+"""The folders of a store; where each worker has one of its own, it is in `worker-<n>`."""
+WORKER = "worker-"
+
+FORMAT = 1
+PRIMARY_SIZE = 16
+ID_SIZE = 24
+KEY_SIZE = 16
+KINDS: tuple[BodyKind, ...] = get_args(BodyKind)
+
+_MAX_MAP = 1 << 44
+# last use, hits, cost, and the body's kind, id, length and crc.
+_USAGE = struct.Struct("!dIQB8sQI")
+_PAGE = 4096
+_PAGE_HEADER = 16
+# LMDB moves a value out of its leaf, to pages of its own, when not two of its kind fit in one.
+_LARGEST_IN_LEAF = 2000
+# B-tree pages are two thirds full on average.
+_FILL = 1.5
+_NODE = 16
+
+
+class DamagedRow(Exception):
+    """A row is not what was written."""
+
+
+class Usage(NamedTuple):
+    """How a stored response is used, and what it takes."""
+
+    used: float
+    hits: int
+    cost: int
+    """Bytes of the store, the index's share included."""
+    body: BodyRef
+
+
+def body_path(directory: Path, body_id: bytes) -> Path:
+    """The file of a body; neighbours in time are spread over 256 folders."""
+    name = body_id.hex()
+    return directory / name[-2:] / name
+
+
+def site_key(site: str) -> bytes:
+    """What the keys of a site's list begin with; the environment follows."""
+    return blake2b(site.encode(), digest_size=KEY_SIZE, person=b"site").digest()
+
+
+def tag_key(site: str, tag: str) -> bytes:
+    """What the keys of a tag's list begin with; the environment follows."""
+    # A site's name holds no NUL, so this is unambiguous.
+    text = f"{site}\0{tag}".encode()
+    return blake2b(text, digest_size=KEY_SIZE, person=b"tag").digest()
+
+
+def host_key(host: str) -> bytes:
+    """What stands between a target and the environment in the keys of a target's list."""
+    return blake2b(host.encode(), digest_size=KEY_SIZE, person=b"host").digest()
+
+
+def write_usage(usage: Usage) -> bytes:
+    body = usage.body
+    return _USAGE.pack(*usage[:3], KINDS.index(body.kind), body.id, body.length, body.crc)
+
+
+def read_usage(value: bytes | memoryview) -> Usage:
+    used, hits, cost, kind, body_id, length, crc = _USAGE.unpack(value)
+    return Usage(used, hits, cost, BodyRef(KINDS[kind], body_id, length, crc))
+
+
+def map_size(max_bytes: int) -> int:
+    """How large the index may grow: LMDB needs room beside what is in it, for copies of pages."""
+    return min(2 * max_bytes + 64 * 2**20, _MAX_MAP)
+
+
+def cost_of(row: int, tags: int, body: int) -> int:
+    """About how many bytes of the store a response takes, with its share of the index."""
+    listed = 24 + _NODE
+    small = 2 * listed + 64 + (3 + tags) * listed
+    return int(small * _FILL) + _space(row) + _space(body)
+
+
+def _space(size: int) -> int:
+    if size <= _LARGEST_IN_LEAF:
+        return int((size + _NODE) * _FILL)
+    return -(-(size + _PAGE_HEADER) // _PAGE) * _PAGE
+
+
+def write_row(stored: StoredResponse) -> bytes:
+    row = encode(stored)
+    return zlib.crc32(row).to_bytes(4, "big") + row
+
+
+def read_row(row_id: bytes, value: bytes | memoryview) -> StoredResponse:
+    row = value[4:]
+    if zlib.crc32(row) != int.from_bytes(value[:4], "big"):
+        raise DamagedRow(row_id.hex())
+    try:
+        stored = decode(row)
+    except msgspec.DecodeError as error:
+        raise DamagedRow(row_id.hex()) from error
+    if stored.id != row_id:
+        raise DamagedRow(row_id.hex())
+    return stored

@@ -1,0 +1,258 @@
+"""What happens to a store's folder before the workers start, and after they have ended.
+
+    lock           held by the supervisor and all of its workers
+    state.json     format, place of the bodies, boot of the machine, whether it was closed cleanly
+    journal/       the invalidations (not of this module, except that they can be damaged)
+    responses/     the index
+    bodies/        large bodies
+    tmp/           bodies on their way in
+    worker-<n>/    what a worker has for itself
+    damaged-<at>/  what could not be trusted any more, kept for a look
+
+Nothing here opens the index in this process: an LMDB environment must not be carried over a fork,
+and a damaged one could kill it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgeproxy.cache.check import Finding
+from edgeproxy.cache.errors import StoreInUse, StoreUnusable
+from edgeproxy.cache.layout import BODIES, FORMAT, RESPONSES, SPOOLS, WORKER
+from edgeproxy.cache.store import alive
+from edgeproxy.config.urls import AiocacheStore, LmdbStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from edgeproxy.config.model import Config
+
+    CheckJournal: TypeAlias = Callable[[Path], bytes | str]
+
+JOURNAL = "journal"
+_LOCK = "lock"
+_STATE = "state.json"
+_SET_ASIDE = "damaged-"
+_CHECK_SECONDS = 300.0
+_LOCK_SECONDS = 10.0
+"""How long to wait for the workers of a supervisor that was killed; they notice, and end."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class _State(msgspec.Struct, frozen=True):
+    """What was written about the store when it was last opened or closed."""
+
+    format: int
+    bodies: str
+    """Where they are: "files", or which Redis."""
+    boot: str
+    clean: bool
+
+
+@dataclass
+class Prepared:
+    """A store's folder, locked and ready. It stays locked as long as this process or one that it
+    forks has `lock` open."""
+
+    directory: Path
+    journal_id: bytes
+    messages: list[str]
+    """What people should know: what was set aside, and why."""
+    lock: int
+    _state: _State | None = field(repr=False)
+
+    def close(self, *, clean: bool) -> None:
+        """Let go of the folder; `clean`: all workers have closed the store.
+
+        What was closed cleanly is good after a crash of the machine too.
+        """
+        if self.lock < 0:
+            return
+        if clean and self._state is not None:
+            with suppress(OSError):
+                _sync(self.directory / RESPONSES / "data.mdb")
+                _write_state(self.directory, msgspec.structs.replace(self._state, clean=True))
+        os.close(self.lock)
+        self.lock = -1
+
+
+def prepare_store(config: Config, directory: Path, check_journal: CheckJournal) -> Prepared:
+    """Lock the folder, and see to it that what is in it can be relied on.
+
+    `check_journal` is given the journal's folder, and gives the journal's id, or what is wrong with
+    it; where there is none it makes one. What can't be trusted is set aside, and a message says so:
+    the store begins empty then. Without its journal, no stored response can be trusted.
+
+    Raises StoreInUse and StoreUnusable.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = _take_lock(directory)
+    except OSError as error:
+        raise StoreUnusable(f"can't use the folder {directory}: {error.strerror}") from error
+    try:
+        return _prepare(config, directory, check_journal, lock)
+    except OSError as error:
+        os.close(lock)
+        raise StoreUnusable(f"can't use the folder {directory}: {error.strerror}") from error
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _prepare(config: Config, directory: Path, check_journal: CheckJournal, lock: int) -> Prepared:
+    messages = []
+    journal = check_journal(directory / JOURNAL)
+    if isinstance(journal, str):
+        messages.append(_set_aside(directory, journal, (JOURNAL, RESPONSES, BODIES)))
+        journal = check_journal(directory / JOURNAL)
+        if isinstance(journal, str):
+            raise StoreUnusable(journal)
+    for leftover in (directory / SPOOLS, *directory.glob(f"{WORKER}*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    place = _place(config)
+    if place is None:
+        return Prepared(directory, journal, messages, lock, None)
+    state = _State(FORMAT, place, _boot(), clean=False)
+    reason = _distrust(directory, state)
+    if reason is None:
+        _write_state(directory, state)
+        reason = _check(directory, config.store.max_bytes, journal)
+    if reason is not None:
+        messages.append(_set_aside(directory, reason, (RESPONSES, BODIES)))
+        _write_state(directory, state)
+        reason = _check(directory, config.store.max_bytes, journal)
+        if reason is not None:
+            raise StoreUnusable(f"can't make an index in {directory}: {reason}")
+    return Prepared(directory, journal, messages, lock, state)
+
+
+def _place(config: Config) -> str | None:
+    """Which bodies an index speaks of; None where it does not outlive the run."""
+    match config.store.url:
+        case LmdbStore():
+            return "files"
+        case AiocacheStore(host=host, port=port, db=db):
+            return f"{host}:{port}/{db}"
+    return None
+
+
+def _distrust(directory: Path, now: _State) -> str | None:
+    """Why what is in the folder can't be relied on, as far as that is known without a look."""
+    if not (directory / RESPONSES).exists():
+        return None
+    try:
+        was = msgspec.json.decode((directory / _STATE).read_bytes(), type=_State)
+    except FileNotFoundError:
+        return "it has no state.json"
+    except msgspec.DecodeError as error:
+        return f"its state.json can't be read: {error}"
+    if was.format != now.format:
+        return f"it has format {was.format}, and this version knows {now.format}"
+    if was.bodies != now.bodies:
+        return f"its bodies are in {was.bodies}, not in {now.bodies}"
+    if not was.clean and (was.boot != now.boot or not now.boot):
+        return "the machine went down while it was open"
+    return None
+
+
+def _check(directory: Path, max_bytes: int, journal_id: bytes) -> str | None:
+    """What is wrong with the index; raises StoreUnusable where nobody can tell."""
+    command = [sys.executable, "-m", "edgeproxy.cache.check"]
+    command += [str(directory / RESPONSES), str(directory / BODIES)]
+    # What LMDB knows of readers and writers is of no use without them, and may be damaged too.
+    (directory / RESPONSES / "lock.mdb").unlink(missing_ok=True)
+    try:
+        run = subprocess.run(  # noqa: S603 - our own interpreter
+            [*command, str(max_bytes), journal_id.hex()],
+            capture_output=True,
+            timeout=_CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "it can't be read to its end"
+    if run.returncode < 0:
+        return f"reading it ends in signal {-run.returncode}"
+    try:
+        finding = Finding(*json.loads(run.stdout))
+    except (ValueError, TypeError):
+        lines = run.stderr.decode(errors="replace").strip().splitlines() or ["no answer"]
+        raise StoreUnusable(f"can't check {directory}: {lines[-1]}") from None
+    if finding.verdict == "unusable":
+        raise StoreUnusable(finding.reason)
+    return finding.reason if finding.verdict == "damaged" else None
+
+
+def _set_aside(directory: Path, reason: str, names: Iterable[str]) -> str:
+    """Move what can't be trusted out of the way; the message about it."""
+    for older in directory.glob(f"{_SET_ASIDE}*"):
+        shutil.rmtree(older, ignore_errors=True)
+    target = directory / f"{_SET_ASIDE}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    target.mkdir(mode=0o700)
+    moved = []
+    for name in names:
+        with suppress(FileNotFoundError):
+            (directory / name).rename(target / name)
+            moved.append(name)
+    what = ", ".join(moved)
+    return f"the store in {directory} can't be trusted: {reason}; {what} set aside in {target}"
+
+
+def _take_lock(directory: Path) -> int:
+    fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    give_up = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                os.close(fd)
+                raise
+        else:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+            return fd
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        gone = holder.isdigit() and not alive(int(holder))
+        if not gone or time.monotonic() > give_up:
+            os.close(fd)
+            raise StoreInUse(f"another edgeproxy (process {holder or 'unknown'}) has {directory}")
+        time.sleep(0.05)
+
+
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _write_state(directory: Path, state: _State) -> None:
+    new = directory / f"{_STATE}.new"
+    new.write_bytes(msgspec.json.encode(state))
+    _sync(new)
+    new.rename(directory / _STATE)
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,378 @@
+"""The shared tier: what is stored on the node, beyond what each worker has in memory.
+
+The index says what is stored, exactly; where large bodies lie is somebody else's business
+(`bodies.py`). What a tier writes to the index on behalf of a request goes through one thread of its
+own, because a transaction may have to wait for the node's other writers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import lmdb
+from msgspec.structs import replace
+
+from edgeproxy.cache.bodies import (
+    INLINE_LIMIT,
+    check,
+    checked,
+)
+from edgeproxy.cache.changes import Changes, NoRoom
+from edgeproxy.cache.errors import (
+    BodyMissing,
+    BodyUnreachable,
+    StoreError,
+    StoreFull,
+    StoreUnusable,
+)
+from edgeproxy.cache.index import release_index
+from edgeproxy.cache.layout import WORKER, cost_of
+from edgeproxy.cache.snapshot import Snapshot
+from edgeproxy.cache.spool import Spool
+from edgeproxy.cache.stored import BodyRef, encode
+from edgeproxy.cache.writer import IndexFull, Writer, translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from edgeproxy.cache.bodies import Bodies, ReadBody
+    from edgeproxy.cache.changes import Admit
+    from edgeproxy.cache.index import Index
+    from edgeproxy.cache.stored import StoredResponse
+
+log = logging.getLogger(__name__)
+
+STEP = 200
+"""Most rows that one step of background work looks at, or changes in one transaction."""
+_ROOM_ROUNDS = 64
+_EVICT_ABOVE = 0.95
+_MAX_TOUCHED = 4096
+
+
+class SharedTier:
+    """The stored responses of the node, or of one worker where bodies are in its own memory.
+
+    `lookup` reads what is mapped into memory, and waits for nothing. `quiet`, `sweep`, `settle` and
+    what uses a `Snapshot` are synchronous too, but for a thread: they may wait, or do a lot.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        bodies: Bodies,
+        spools: Path,
+        *,
+        max_bytes: int,
+        max_object_bytes: int,
+        per_worker: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.max_object_bytes = max_object_bytes
+        """Longest body that is stored."""
+        self.per_worker = per_worker
+        self._index = index
+        self._changes = Changes(index, max_bytes, clock)
+        self._bodies = bodies
+        self._spools = spools
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._writer = Writer(index)
+        self._touched: dict[bytes, tuple[float, int]] = {}
+        self._siblings: dict[Path, Index] = {}
+        self._siblings_lock = threading.Lock()
+
+    def spool(self) -> Spool:
+        """Room for a body on its way in."""
+        return Spool(self._spools, INLINE_LIMIT)
+
+    # -- reading
+
+    def lookup(self, primary: bytes) -> tuple[StoredResponse, ...]:
+        """The responses stored under a key. An index that can't be read has none."""
+        try:
+            found, damaged = self._index.find(primary)
+        except lmdb.Error as error:
+            log.warning("%s can't be read: %s", self._index.directory, error)
+            return ()
+        for row_id in damaged:
+            self._writer.submit(self._changes.row, row_id)
+        return tuple(found)
+
+    async def read(self, stored: StoredResponse) -> bytes:
+        """The whole body. Raises BodyMissing if it is gone or damaged; the response goes too."""
+        ref = stored.body
+        try:
+            body = self._inline(ref) if ref.kind == "inline" else await self._bodies.read(ref)
+            check(body, ref)
+        except BodyMissing as error:
+            await self._lost(stored, error)
+            raise
+        return body
+
+    async def open(self, stored: StoredResponse) -> ReadBody:
+        """`read(start, stop)`, which gives the body's bytes from start up to stop (None: its end).
+
+        Raises BodyMissing if it is gone by now. One that turns out to be damaged while it is read
+        as a whole ends in BodyMissing before its last bytes. Either way the response goes too.
+        """
+        ref = stored.body
+        if ref.kind == "inline":
+            body = await self.read(stored)
+
+            async def read_inline(start: int, stop: int | None) -> AsyncIterator[bytes]:
+                if part := body[start:stop]:
+                    yield part
+
+            return read_inline
+        try:
+            opened = await self._bodies.open(ref)
+        except BodyMissing as error:
+            await self._lost(stored, error)
+            raise
+
+        async def read(start: int, stop: int | None) -> AsyncIterator[bytes]:
+            chunks = opened(start, stop)
+            if start == 0 and (stop is None or stop >= ref.length):
+                chunks = checked(chunks, ref)
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            except BodyMissing as error:
+                await self._lost(stored, error)
+                raise
+
+        return read
+
+    def _inline(self, ref: BodyRef) -> bytes:
+        try:
+            body = self._index.inline_body(ref.id)
+        except lmdb.Error as error:
+            raise BodyUnreachable(f"can't read the index: {error}") from error
+        if body is None:
+            raise BodyMissing(f"body {ref.id.hex()} is gone")
+        return body
+
+    async def _lost(self, stored: StoredResponse, error: BodyMissing) -> None:
+        if isinstance(error, BodyUnreachable):
+            return
+        log.warning("a response of site %s is lost: %s", stored.site, error)
+        with suppress(StoreError):
+            await self._writer.write(self._changes.forget, stored)
+
+    # -- writing
+
+    async def put(
+        self,
+        response: StoredResponse,
+        spool: Spool,
+        admit: Admit,
+        *,
+        max_variants: int,
+        max_busters: int,
+    ) -> StoredResponse | None:
+        """Store a response whose body is whole in `spool`, in the place of an older one.
+
+        `admit` is called in the writing thread, inside the transaction that makes the response
+        visible: it gives what to store, or None. So a purge either sees the response, or is seen.
+        None: not admitted, or there is one that was asked for after a later purge. Raises StoreFull
+        and StoreUnusable.
+        """
+        if spool.size > self.max_object_bytes:
+            raise StoreFull(f"a body of {spool.size} bytes, with {self.max_object_bytes} allowed")
+        ref, body = await self._take_body(spool)
+        response = replace(response, body=ref)
+        stored = None
+        try:
+            stored = await self._put(response, body, admit, max_variants, max_busters)
+        finally:
+            if stored is None and body is None:
+                await self._abandon(ref)
+        return stored
+
+    async def _take_body(self, spool: Spool) -> tuple[BodyRef, bytes | None]:
+        if spool.size <= self._bodies.inline_limit:
+            body = await spool.read(0, spool.size)
+            # Its id is given out in the transaction that stores it.
+            return BodyRef("inline", b"", spool.size, spool.crc), body
+        kind = self._bodies.kind
+        ref = await self._writer.write(self._changes.reserve, kind, spool.size, spool.crc)
+        try:
+            await self._bodies.write(ref.id, spool)
+        except BaseException:
+            await self._abandon(ref)
+            raise
+        return ref, None
+
+    async def _abandon(self, ref: BodyRef) -> None:
+        with suppress(StoreError):
+            await self._writer.write(self._changes.abandon, ref)
+
+    async def _put(
+        self,
+        response: StoredResponse,
+        body: bytes | None,
+        admit: Admit,
+        max_variants: int,
+        max_busters: int,
+    ) -> StoredResponse | None:
+        store, evict = self._changes.store, self._changes.evict
+        map_full = False
+        for _ in range(_ROOM_ROUNDS):
+            try:
+                return await self._writer.write(
+                    store, response, body, admit, max_variants, max_busters
+                )
+            except NoRoom as error:
+                need = error.need
+            except IndexFull:
+                # What is free is held by readers, or too scattered for this body.
+                if map_full:
+                    raise
+                map_full = True
+                need = 2 * cost_of(len(encode(response)), len(response.tags), len(body or b""))
+            freed = await self._writer.write(evict, need, self._clock())
+            if map_full:
+                # LMDB uses what a transaction has freed from the second one after it on.
+                await self._writer.write(evict, 1, self._clock())
+            if not freed:
+                break
+            await self.collect_garbage()
+        raise StoreFull(f"no room for a body of {response.body.length} bytes")
+
+    async def update(
+        self, old: StoredResponse, new: StoredResponse, admit: Admit
+    ) -> StoredResponse | None:
+        """Give a stored response new metadata (RFC 9111 4.3.4); its body stays.
+
+        None if `old` is not what is stored any more, or `admit` (see `put`) refuses. Where another
+        worker was later to renew it, it is that worker's. Raises StoreFull and StoreUnusable.
+        """
+        return await self._writer.write(self._changes.renew, old, new, admit)
+
+    async def delete(self, ids: Iterable[bytes]) -> int:
+        """Remove responses; how many were there."""
+        todo = list(ids)
+        gone = 0
+        for start in range(0, len(todo), STEP):
+            gone += await self._writer.write(self._changes.remove, todo[start : start + STEP])
+        return gone
+
+    def touch(self, row_id: bytes, now: float) -> None:
+        """Note that a response was used; it is written with the next `flush`."""
+        self._touched[row_id] = (now, self._touched.get(row_id, (now, 0))[1] + 1)
+        if len(self._touched) >= _MAX_TOUCHED:
+            touched, self._touched = self._touched, {}
+            self._writer.submit(self._changes.note_use, touched)
+
+    async def flush(self) -> None:
+        """Write what `touch` noted."""
+        touched, self._touched = self._touched, {}
+        if touched:
+            await self._writer.write(self._changes.note_use, touched)
+
+    # -- for invalidations
+
+    def snapshot(self, *, node: bool = True) -> Snapshot:
+        """What is stored on the node at one moment; not `node`: in this tier's own index alone."""
+        others = self._other_workers() if node and self.per_worker else []
+        return Snapshot([self._index, *others])
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """While it is held nobody writes, and all puts that began before are to be seen."""
+        with translated(), self._index.writing() as txn:
+            yield
+            txn.abort()
+
+    def sweep(self, actions: Sequence[tuple[bytes, int, bool]]) -> int:
+        """Apply invalidations in one transaction: (id, journal position, whether to delete).
+
+        A response that was asked for at that position or later is left alone. Gives how many of
+        them apply.
+        """
+        return self._writer.apply(self._changes.sweep, actions)
+
+    @property
+    def settled(self) -> int:
+        """The journal position up to which the index has been swept."""
+        return self._counter(b"settled")
+
+    def settle(self, position: int) -> None:
+        """Note that the index has been swept up to that position."""
+        self._writer.apply(self._changes.settle, position)
+
+    # -- background work
+
+    async def evict_step(self, now: float) -> int:
+        """Give up some of what is least worth, if the store is nearly full; the bytes freed."""
+        need = self.bytes_used - int(self._max_bytes * _EVICT_ABOVE)
+        return await self._writer.write(self._changes.evict, need, now) if need > 0 else 0
+
+    async def expire_step(
+        self, cursor: bytes | None, is_dead: Callable[[StoredResponse], bool]
+    ) -> bytes | None:
+        """Look at the next rows and remove the dead. Begins with None, goes on with what it gave,
+        until that is None. `is_dead` is called in the writing thread."""
+        seen, following = await self._writer.run(self._index.walk, cursor or b"\0", STEP)
+        dead = [stored for stored in seen if is_dead(stored)]
+        if dead:
+            await self._writer.write(self._changes.remove_unchanged, dead)
+        return following
+
+    async def collect_garbage(self) -> int:
+        """Remove bodies that no row has any more; how many. Those that can't be now, stay noted."""
+        before = self._clock() - self._bodies.linger
+        refs = await self._writer.run(self._index.garbage_before, before, STEP)
+        removed: list[BodyRef] = []
+        for ref in refs:
+            try:
+                await self._bodies.remove(ref)
+            except StoreUnusable as error:
+                log.warning("%s", error)
+                break
+            removed.append(ref)
+        if removed:
+            await self._writer.write(self._changes.strike, removed)
+        return len(removed)
+
+    # -- the tier itself
+
+    @property
+    def bytes_used(self) -> int:
+        """What is stored takes about that many bytes, its share of the index included."""
+        return self._counter(b"bytes")
+
+    @property
+    def entries(self) -> int:
+        """How many responses are stored."""
+        with translated(), self._index.reading() as txn:
+            return self._index.entries(txn)
+
+    async def close(self) -> None:
+        """Write what is left to write, and let go of everything."""
+        with suppress(StoreError):
+            await self.flush()
+        await self._writer.close()
+        await self._bodies.close()
+        for sibling in self._siblings.values():
+            release_index(sibling)
+        self._siblings.clear()
+        release_index(self._index)
+
+    def _counter(self, name: bytes) -> int:
+        with translated(), self._index.reading() as txn:
+            return self._index.counter(txn, name)
+
+    def _other_workers(self) -> list[Index]:
+        """The indexes of the node's other workers, as far as they have one yet."""
+        own = self._index.directory
+        with self._siblings_lock:
+            for directory in own.parent.parent.glob(f"{WORKER}*/{own.name}"):
+                known = directory == own or directory in self._siblings
+                if not known and (directory / "data.mdb").exists():
+                    self._siblings[directory] = self._index.sibling(directory)
+            return list(self._siblings.values())

@@ -1,0 +1,82 @@
+"""The one thread that writes to an index for its tier, and LMDB's errors as the store's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Concatenate, ParamSpec, TypeVar
+
+    from edgeproxy.cache.index import Index, WriteTxn
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class IndexFull(StoreFull):
+    """LMDB has no page left."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what LMDB raises into StoreFull or StoreUnusable."""
+    try:
+        yield
+    except lmdb.MapFullError as error:
+        raise IndexFull("the index is full") from error
+    except lmdb.Error as error:
+        raise StoreUnusable(f"the index can't be used: {error}") from error
+
+
+class Writer:
+    """Runs changes, each in a write transaction of its own, in the order in which they came."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+
+    def apply(
+        self, change: Callable[Concatenate[WriteTxn, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do it here, in the calling thread. It waits for the node's other writers."""
+        with translated(), self._index.writing() as txn:
+            return change(txn, *args, **kwargs)
+
+    async def write(
+        self, change: Callable[Concatenate[WriteTxn, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do it in the thread. A caller that is cancelled does not stop it."""
+        return await self.run(lambda: self.apply(change, *args, **kwargs))
+
+    def submit(
+        self, change: Callable[Concatenate[WriteTxn, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Have it done in the thread, with nobody waiting for it."""
+
+        def run() -> None:
+            try:
+                self.apply(change, *args, **kwargs)
+            except StoreError as error:
+                log.warning("%s: %s", self._index.directory, error)
+
+        self._thread.submit(run)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something else in the thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+
+    async def close(self) -> None:
+        """Finish what has been submitted."""
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)

@@ -1,0 +1,57 @@
+"""The `edgeproxy` command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import edgeproxy
+from edgeproxy.cli import check, demo, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DESCRIPTION = """\
+A caching reverse proxy: it stores what your origin answers, serves stale copies while it
+refreshes them in the background, and is told through its admin API what has changed, by tag
+or by URL.
+"""
+
+_EPILOG = """\
+Begin with:
+  edgeproxy demo                                    a small shop with an edge in front of it
+  edgeproxy serve --origin http://127.0.0.1:3000    in front of what listens there
+  edgeproxy check edgeproxy.toml                    what a configuration file means
+
+`edgeproxy COMMAND --help` tells more of each.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="edgeproxy",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--version", action="version", version=edgeproxy.__version__)
+    commands = command.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module, summary in (
+        ("serve", serve, "run the edge: cache what origins answer"),
+        ("check", check, "validate a configuration file, and say what it means"),
+        ("demo", demo, "run a small shop with an edge in front of it, and show what to try"),
+    ):
+        sub = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line: the exit status, 2 where it or the configuration is wrong."""
+    parsed = parser().parse_args(arguments)
+    status: int = parsed.run(parsed)
+    return status

@@ -1,0 +1,333 @@
+"""The journal: the ordered, durable list of invalidations of a node."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import fcntl
+import os
+import resource
+import secrets
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import lmdb
+import msgspec
+
+from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
+from edgeproxy.invalidation.selectors import Mode, Selector  # noqa: TC001 - in annotations that are read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+FORMAT = b"edgeproxy journal 1"
+KEPT_RECORDS = 100_000
+"""How many of the newest records stay readable after they have been dealt with."""
+
+_MAP_BYTES = 4 << 30
+"""Address space, not disk: the file grows with what is in it."""
+_TRIM_BYTES = _MAP_BYTES // 4
+"""Records beyond this many bytes are trimmed, though fewer than `KEPT_RECORDS` stay."""
+_TRIM_STEP = 1000
+_MAX_READERS = 512
+_POSITION = struct.Struct(">Q")
+_CRC = struct.Struct(">I")
+_ID = b"id"
+_FORMAT = b"format"
+
+
+class JournalError(Exception):
+    """The journal could not be read or written; the message names its folder."""
+
+
+class JournalDamaged(JournalError):
+    """The folder does not hold a whole journal of this version."""
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One invalidation, as it was asked for."""
+
+    id: str
+    """Random, 32 hexadecimal digits."""
+    time: float
+    """When it was asked for, in seconds since the epoch; nothing is decided by it."""
+    mode: Mode
+    selectors: tuple[Selector, ...]
+    actor: str
+    """Who asked: the name of a token, or "origin" for what RFC 9111 4.4 asks."""
+    source: str
+    """From where: an address."""
+    dialect: str = "edgeproxy"
+    matched: int | None = None
+    """How many stored responses it picked; None: so many that it took effect before the count."""
+    position: int = 0
+    """Its place in the journal, 1 for the first; 0 while it is in none."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+class LocalJournal:
+    """A journal in a folder of its own, shared by all workers of the node.
+
+    A record is durable first (its transaction is on the disk), then visible (the shared head has
+    its position), under one lock of the node: positions become visible in the order in which they
+    were given. What a killed process left durable and not visible, the next to open the journal or
+    to append makes visible.
+    """
+
+    def __init__(self, directory: Path, head: SharedHead) -> None:
+        """Open or make it. Raises JournalDamaged, or JournalError where the folder is unusable."""
+        self.directory = directory
+        self._head = head
+        self._waiting: list[tuple[Record, asyncio.Future[Record]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        with self._errors():
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = os.open(directory / "append.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._env = lmdb.open(
+                str(directory), map_size=_MAP_BYTES, max_dbs=2, max_readers=_MAX_READERS, mode=0o600
+            )
+            self._env.reader_check()
+            self._records = self._env.open_db(b"records")
+            self._meta = self._env.open_db(b"meta")
+            self.id = self._identify()
+            """16 random bytes that tell this journal from every other."""
+            with self._locked():
+                first, last = self._ends()
+                head.publish(last)
+            with self._env.begin() as transaction:
+                count = transaction.stat(self._records)["entries"]
+            if last and count < last - first + 1:
+                raise JournalDamaged(f"the journal in {directory} has lost records")
+        self._executor = ThreadPoolExecutor(1, "journal")
+
+    async def append(self, record: Record) -> Record:
+        """Put a record at the end: it is durable and in effect on the whole node on return.
+
+        Records that wait while others are being written go to the disk together. Cancelling the
+        wait does not take the record back.
+        """
+        done: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        self._waiting.append((record, done))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        return await done
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                drafts = [draft for draft, _ in batch]
+                try:
+                    written = await loop.run_in_executor(self._executor, self.append_all, drafts)
+                except JournalError as error:
+                    for _, done in batch:
+                        if not done.cancelled():
+                            done.set_exception(error)
+                    continue
+                for (_, done), record in zip(batch, written, strict=True):
+                    if not done.cancelled():
+                        done.set_result(record)
+        finally:
+            self._writing = None
+
+    def append_all(self, drafts: Sequence[Record]) -> list[Record]:
+        """Put records at the end, all or none; blocks until they are durable and in effect."""
+        written: list[Record] = []
+        with self._errors(), self._locked():
+            with self._env.begin(self._records, write=True) as transaction:
+                position = _last(transaction.cursor())
+                for draft in drafts:
+                    position += 1
+                    record = msgspec.structs.replace(draft, position=position)
+                    row = _encoder.encode(record)
+                    crc = _CRC.pack(zlib.crc32(row))
+                    transaction.put(_POSITION.pack(position), crc + row, append=True)
+                    written.append(record)
+            self._head.publish(position)
+        return written
+
+    def since(self, position: int, until: int, limit: int = 1000) -> list[Record]:
+        """The records after `position` up to `until`, in order, at most `limit`.
+
+        The first is not the one right after `position` where that has been trimmed.
+        """
+        records: list[Record] = []
+        with self._errors(), self._env.begin(self._records) as transaction:
+            cursor = transaction.cursor()
+            if not cursor.set_range(_POSITION.pack(position + 1)):
+                return records
+            for key, value in cursor:
+                if len(records) == limit or key > _POSITION.pack(until):
+                    break
+                records.append(self._decode(key, value))
+        return records
+
+    def oldest(self) -> int:
+        """The position of the oldest record that is still there; one past the head if none is."""
+        with self._errors():
+            first, last = self._ends()
+        return first if last else 1
+
+    def trim(self, up_to: int) -> bool:
+        """Forget some of the oldest records at positions up to `up_to` that need not be kept.
+
+        True when none is left to forget. One small transaction; blocks until it is durable.
+        """
+        with self._errors():
+            with self._env.begin(self._records) as transaction:
+                stat = transaction.stat(self._records)
+            pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+            # Never all of them: positions go on from the last.
+            surplus = stat["entries"] - KEPT_RECORDS
+            if pages * stat["psize"] > _TRIM_BYTES:
+                surplus = max(surplus, stat["entries"] // 10)
+            if surplus <= 0:
+                return True
+            with self._env.begin(self._records, write=True) as transaction:
+                cursor = transaction.cursor()
+                for _ in range(min(surplus, _TRIM_STEP)):
+                    if not cursor.first() or _position(cursor.key()) > up_to:
+                        return True
+                    cursor.delete()
+        return surplus <= _TRIM_STEP
+
+    def verify(self) -> None:
+        """Read every record; raises JournalDamaged if one is missing or not as it was written."""
+        with self._errors(), self._env.begin(self._records) as transaction:
+            expected: int | None = None
+            for key, value in transaction.cursor():
+                record = self._decode(key, value)
+                if expected not in (None, record.position):
+                    raise JournalDamaged(
+                        f"the journal in {self.directory} has lost record {expected}"
+                    )
+                expected = record.position + 1
+
+    async def close(self) -> None:
+        """Finish what is being written, and close."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        self._executor.shutdown()
+        self._env.close()
+        os.close(self._lock_fd)
+
+    def _identify(self) -> bytes:
+        with self._env.begin(self._meta, write=True) as transaction:
+            known = transaction.get(_FORMAT)
+            if known is None:
+                transaction.put(_FORMAT, FORMAT)
+                transaction.put(_ID, secrets.token_bytes(16))
+            elif known != FORMAT:
+                raise JournalDamaged(
+                    f"the journal in {self.directory} is of another version: {bytes(known)!r}"
+                )
+            identity = transaction.get(_ID)
+            if identity is None or len(identity) != 16:
+                raise JournalDamaged(f"the journal in {self.directory} has no identity")
+            return bytes(identity)
+
+    def _ends(self) -> tuple[int, int]:
+        with self._env.begin(self._records) as transaction:
+            cursor = transaction.cursor()
+            last = _last(cursor)
+            return (_position(cursor.key()) if cursor.first() else 0), last
+
+    def _decode(self, key: bytes, value: bytes) -> Record:
+        row = value[_CRC.size :]
+        try:
+            if _CRC.unpack_from(value)[0] == zlib.crc32(row):
+                record = _decoder.decode(row)
+                if _POSITION.pack(record.position) == key:
+                    return record
+        except (struct.error, msgspec.DecodeError):
+            pass
+        raise JournalDamaged(f"the journal in {self.directory} has a damaged record, {key.hex()}")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise JournalDamaged(f"the journal in {self.directory} is damaged: {error}") from error
+        except (lmdb.Error, OSError) as error:
+            raise JournalError(f"the journal in {self.directory}: {error}") from error
+
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.IncompatibleError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+    struct.error,
+)
+
+
+def _last(cursor: lmdb.Cursor) -> int:
+    return _position(cursor.key()) if cursor.last() else 0
+
+
+def _position(key: bytes | memoryview) -> int:
+    position: int = _POSITION.unpack(key)[0]
+    return position
+
+
+def check_journal(directory: Path) -> bytes:
+    """Read the whole journal in a folder, and give its id; an absent one is made.
+
+    It is read by a child process, because a damaged file can kill the process that maps it; the
+    caller must have no other threads. Raises JournalDamaged, or JournalError.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # It may well die of a signal, and need not make a fuss.
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        try:
+            os.write(writing, _report(directory))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        report = pipe.read()
+    os.waitpid(child, 0)
+    kind, told = report[:1], report[1:]
+    if kind == _SOUND:
+        return told
+    if kind == _UNUSABLE:
+        raise JournalError(told.decode())
+    message = told.decode() or f"the journal in {directory} is damaged: it can't be read"
+    raise JournalDamaged(message)
+
+
+_SOUND, _UNUSABLE, _DAMAGED = b"+", b"!", b"-"
+
+
+def _report(directory: Path) -> bytes:
+    try:
+        journal = LocalJournal(directory, SharedHead(memoryview(bytearray(HEAD_BYTES))))
+        journal.verify()
+    except JournalDamaged as error:
+        return _DAMAGED + str(error).encode()
+    except JournalError as error:
+        return _UNUSABLE + str(error).encode()
+    return _SOUND + journal.id

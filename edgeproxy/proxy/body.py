@@ -1,0 +1,61 @@
+"""What a handler asks of a request beyond its head: how long its body is, and the body."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import hdrs
+from aiohttp.web_protocol import PayloadAccessError
+
+from edgeproxy.proxy.errors import EdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+    from edgeproxy.proxy.protocol import EdgeProtocol
+
+
+class RequestBodyLate(EdgeError):
+    """The client has paused for too long while it sent a body."""
+
+    status = 408
+    detail = "request-body-timeout"
+
+
+def true_method(request: web.BaseRequest) -> bytes:
+    """The method as it was sent."""
+    return request.method.encode()
+
+
+def content_length(request: web.BaseRequest) -> int | None:
+    """The length that the request's Content-Length gives; None where there is none."""
+    value = request.headers.get(hdrs.CONTENT_LENGTH)
+    return None if value is None else int(value)
+
+
+async def request_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The body as it comes in, no faster than it is taken.
+
+    A client that waits for 100 Continue gets it when the first piece is asked for, unless it has
+    begun to send or the answer has. Raises `RequestBodyLate`, `BadRequest` when the framing is
+    broken, and ConnectionError when the client is gone or has had its answer.
+    """
+    protocol = cast("EdgeProtocol", request.protocol)
+    content = request.content
+    if protocol.continue_due and not content.total_bytes:
+        protocol.send_continue()
+    while True:
+        try:
+            async with asyncio.timeout(protocol.limits.body_idle_timeout) as pause:
+                chunk = await content.readany()
+        except (OSError, PayloadAccessError) as error:
+            # TimeoutError is an OSError, and may also be what the connection died of.
+            if pause.expired():
+                raise RequestBodyLate("the client paused for too long") from None
+            raise ConnectionResetError("there is no more to come") from error
+        if not chunk:
+            return
+        yield chunk

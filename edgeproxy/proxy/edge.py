@@ -1,0 +1,235 @@
+"""One worker's edge: its parts put together, started, reloaded and closed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeproxy.cache.memory import MemoryTier
+from edgeproxy.cache.store import open_tier
+from edgeproxy.config.sites import SiteTable
+from edgeproxy.invalidation.head import SharedHead
+from edgeproxy.invalidation.journal import LocalJournal
+from edgeproxy.invalidation.service import InvalidationService
+from edgeproxy.invalidation.sweeper import Sweeper
+from edgeproxy.invalidation.view import JournalView
+from edgeproxy.proxy.claims import Claims
+from edgeproxy.proxy.explain import Explanation, explain
+from edgeproxy.proxy.fetching import Fetching, FetchParts
+from edgeproxy.proxy.handler import Handler, HandlerParts
+from edgeproxy.proxy.in_flight import InFlight
+from edgeproxy.proxy.intake import Intake
+from edgeproxy.proxy.lookup import Lookup
+from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
+from edgeproxy.proxy.peers import PeerServer
+from edgeproxy.proxy.pool import Pools
+from edgeproxy.proxy.server import EdgeServer
+from edgeproxy.proxy.serving import Serving
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.freshness import assess_freshness
+from edgeproxy.semantics.key import cache_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from edgeproxy.cache.store import SharedTier
+    from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.config.model import Config
+    from edgeproxy.invalidation.selectors import Selector
+    from edgeproxy.proxy.access import AccessSink
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker finds what it shares with the others of its node."""
+
+    worker: int
+    """Its number, from 0."""
+    directory: Path
+    """The state directory: journal and store."""
+    runtime_dir: Path
+    """A folder that this edge alone can enter."""
+    journal_id: bytes
+    head: memoryview
+    """64 bytes: the journal's head."""
+    filters: Sequence[memoryview]
+    """Each worker's counters of fetches in flight."""
+
+
+class Edge:
+    """One worker's edge. Made outside the event loop; `start` opens what belongs to it."""
+
+    server: EdgeServer
+    service: InvalidationService
+    tier: SharedTier
+    view: JournalView
+
+    def __init__(
+        self, config: Config, place: Place, clock: Callable[[], float], access_log: AccessSink
+    ) -> None:
+        self.sites = SiteTable(config)
+        self._config = config
+        self._place = place
+        self._clock = clock
+        self._access_log = access_log
+        self._closing = AsyncExitStack()
+        self._memory = MemoryTier(config.memory.max_bytes)
+        self._uncacheable = UncacheableKeys()
+        self._backoff = RefreshBackoff()
+
+    async def start(self) -> None:
+        """Open the journal and the store, and be ready for connections.
+
+        Raises `JournalError` and `StoreError`.
+        """
+        config, place, clock = self._config, self._place, self._clock
+        head = SharedHead(place.head)
+        journal = LocalJournal(place.directory / "journal", head)
+        self._closing.push_async_callback(journal.close)
+        self.tier = open_tier(
+            config,
+            place.directory,
+            worker=place.worker,
+            journal_id=place.journal_id,
+            clock=clock,
+        )
+        self._closing.push_async_callback(self.tier.close)
+        self.view = JournalView(journal, head, self.tier.settled)
+        in_flight = InFlight(place.filters, place.worker)
+        self.service = InvalidationService(
+            journal, self.view, self.tier, clock, maybe_in_flight=in_flight.may_be
+        )
+        claims = Claims(place.runtime_dir / "claims")
+        self._closing.callback(claims.close)
+        memory_object = config.memory.max_object_bytes
+        lookup = Lookup(self._memory, self.tier, self.view, memory_object)
+        fetching = Fetching(
+            FetchParts(
+                tier=self.tier,
+                lookup=lookup,
+                view=self.view,
+                claims=claims,
+                peers=place.runtime_dir,
+                uncacheable=self._uncacheable,
+                backoff=self._backoff,
+                clock=clock,
+                in_flight=in_flight,
+            )
+        )
+        self._pools = Pools(clock)
+        self._closing.push_async_callback(self._pools.close)
+        self._closing.push_async_callback(fetching.close)
+        self._handler = Handler(
+            HandlerParts(
+                clock=clock,
+                lookup=lookup,
+                fetching=fetching,
+                serving=Serving(self.tier, lookup, clock, memory_object),
+                view=self.view,
+                service=self.service,
+                uncacheable=self._uncacheable,
+                backoff=self._backoff,
+                access_log=self._access_log,
+            ),
+            Intake(self.sites, config.trusted_proxies),
+            self._pools,
+        )
+        self._closing.push_async_callback(self._handler.close)
+        peers = PeerServer(place.runtime_dir, fetching.find_flight)
+        await peers.start()
+        self._closing.push_async_callback(peers.close)
+        self.server = EdgeServer(self._handler.handle, config.limits)
+        sweeper = Sweeper(
+            self.tier,
+            journal,
+            self.view,
+            self._memory,
+            self._sweeper_lock(),
+            clock=clock,
+            is_dead=self._is_dead,
+        )
+        self._sweeping = asyncio.create_task(sweeper.run())
+
+    def _sweeper_lock(self) -> Path:
+        # Workers that have a store each sweep each their own.
+        name = f"sweeper-{self._place.worker}" if self.tier.per_worker else "sweeper"
+        return self._place.runtime_dir / name
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered."""
+        return self.server.in_flight
+
+    def reload(self, config: Config) -> None:
+        """Take a new configuration's sites over; connections and what is stored stay."""
+        self._config = config
+        self.sites = SiteTable(config)
+        self._handler.intake = Intake(self.sites, config.trusted_proxies)
+        self.server.limits = config.limits
+        # Freshness and rendered heads in memory were made under the old policies.
+        self._memory.clear()
+        self._pools.reload(self.sites.policies.values())
+
+    def begin_drain(self) -> None:
+        """Close idle connections, and each other one after its answer."""
+        self.server.begin_drain()
+
+    async def close(self) -> None:
+        """Give up what is in flight, and close the store."""
+        if hasattr(self, "server"):
+            await self.server.shutdown()
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self._closing.aclose()
+
+    # -- for the admin side
+
+    async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
+        """All about what is stored for a selector, at most `limit` of it."""
+        self.view.catch_up()
+        policy, now = self.sites.policies[selector.site], self._clock()
+        with self.tier.snapshot() as snapshot:
+            found = snapshot.responses(selector, None, limit)
+        return [
+            explain(
+                stored,
+                policy,
+                self.view.verdict(stored, stored.position),
+                backing_off=self._backoff.active(stored.id, now),
+                now=now,
+            )
+            for stored in found
+            if selector.matches(stored)
+        ]
+
+    def notes(self, selector: Selector) -> list[str]:
+        """What this worker remembers of a URL of which nothing may be stored."""
+        if selector.host is None:
+            return []
+        policy, now = self.sites.policies[selector.site], self._clock()
+        notes = []
+        for scheme in ("http", "https"):
+            key = cache_key(selector.site, scheme, selector.host, selector.target, policy.key)
+            reason = self._uncacheable.reason(key.primary, now)
+            if reason is not None:
+                notes.append(f"{key.url}: the last answer was not stored: {reason}")
+        return notes
+
+    def _is_dead(self, stored: StoredResponse) -> bool:
+        """Whether a stored response can never answer again: too old even for a failing origin, and
+        nothing in it to ask the origin about (RFC 9111 4.3.1)."""
+        policy = self.sites.policies.get(stored.site)
+        if policy is None:
+            # A site may come back with the next reload; until then only eviction takes its space.
+            return False
+        fields = Fields(stored.fields)
+        if b"etag" in fields or b"last-modified" in fields:
+            return False
+        freshness = assess_freshness(
+            stored.status, fields, stored.request_time, stored.response_time, policy.freshness
+        )
+        grace = max(freshness.stale_while_revalidate, freshness.stale_if_error)
+        return freshness.ttl(self._clock()) + grace < 0

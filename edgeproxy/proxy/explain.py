@@ -1,0 +1,161 @@
+"""Why a stored response is served, or isn't: what a plain request for it would meet, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
+
+import msgspec
+
+from edgeproxy.invalidation.rules import Standing
+from edgeproxy.proxy.decide import (
+    Candidate,
+    Fetch,
+    Hit,
+    Pass,
+    Refuse,
+    Revalidate,
+    Stale,
+    Validity,
+    decide,
+)
+from edgeproxy.semantics.cache_control import parse_cache_control
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.freshness import assess_freshness
+
+if TYPE_CHECKING:
+    from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.config.sites import SitePolicy
+    from edgeproxy.invalidation.rules import Verdict
+    from edgeproxy.semantics.freshness import Freshness
+
+_NO_DIRECTIVES = parse_cache_control(())
+
+Served: TypeAlias = Literal["hit", "stale", "revalidate", "no"]
+
+
+class FreshnessReport(msgspec.Struct, frozen=True):
+    """RFC 9111 4.2, in seconds."""
+
+    source: str
+    lifetime: float
+    age: float
+    ttl: float
+    stale_while_revalidate: float
+    stale_if_error: float
+
+
+class BodyReport(msgspec.Struct, frozen=True):
+    """Where the body is, and how long it is in bytes."""
+
+    where: str
+    length: int
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """All about one stored response."""
+
+    id: str
+    url: str
+    environment: str
+    cache_buster: str | None
+    variant: dict[str, str | None]
+    """The request fields that it is for; null: absent."""
+    served: Served
+    """What a plain GET for it would meet."""
+    why: str
+    status: int
+    fields: list[tuple[str, str]]
+    tags: tuple[str, ...]
+    freshness: FreshnessReport
+    position: int
+    """The journal's head before its fetch left."""
+    invalidated_at: int | None
+    """The journal position that marked it stale."""
+    received: float
+    """Seconds since the epoch."""
+    body: BodyReport
+
+
+def explain(
+    stored: StoredResponse, policy: SitePolicy, verdict: Verdict, *, backing_off: bool, now: float
+) -> Explanation:
+    """What would become of a request that `stored` matches, at `now`."""
+    fields = Fields(stored.fields)
+    freshness = assess_freshness(
+        stored.status, fields, stored.request_time, stored.response_time, policy.freshness
+    )
+    invalidated = verdict.position if verdict.standing is Standing.INVALIDATED else 0
+    invalidated = max(invalidated, stored.invalidated)
+    if verdict.standing is Standing.DELETED:
+        served: Served = "no"
+        why = f"deleted by the invalidation at position {verdict.position}"
+    else:
+        validity = Validity.INVALIDATED if invalidated else Validity.VALID
+        candidate = Candidate(freshness, validity, backing_off)
+        served, why = _served(candidate, invalidated, now)
+    return Explanation(
+        id=stored.id.hex(),
+        url=stored.url,
+        environment=stored.environment,
+        cache_buster=stored.buster.decode() or None,
+        variant={
+            _text(name): None if value is None else _text(value) for name, value in stored.selecting
+        },
+        served=served,
+        why=why,
+        status=stored.status,
+        fields=[(_text(name), _text(value)) for name, value in stored.fields],
+        tags=stored.tags,
+        freshness=FreshnessReport(
+            source=freshness.source,
+            lifetime=freshness.lifetime,
+            age=round(freshness.age(now), 3),
+            ttl=round(freshness.ttl(now), 3),
+            stale_while_revalidate=freshness.stale_while_revalidate,
+            stale_if_error=freshness.stale_if_error,
+        ),
+        position=stored.position,
+        invalidated_at=invalidated or None,
+        received=stored.response_time,
+        body=BodyReport(where=stored.body.kind, length=stored.body.length),
+    )
+
+
+def _served(candidate: Candidate, invalidated: int, now: float) -> tuple[Served, str]:
+    decision = decide(
+        _NO_DIRECTIVES,
+        candidate,
+        honour=False,
+        other_variants=False,
+        uncacheable=False,
+        now=now,
+    )
+    stale = _stale_since(candidate.freshness, invalidated, now)
+    match decision:
+        case Hit(ttl):
+            return "hit", f"fresh for {ttl} s more"
+        case Stale(_, refresh):
+            refreshed = (
+                "refreshed behind it" if refresh else "not yet again: the last refresh failed"
+            )
+            return "stale", f"{stale}, within its grace: served, and {refreshed}"
+        case Revalidate(_, on_error, detail):
+            if detail == "no-cache":
+                reason = "no-cache: the origin is asked before every use"
+            else:
+                reason = f"{stale}, beyond what may be served meanwhile: the origin is asked first"
+            return "revalidate", reason + ("; served if that fails" if on_error else "")
+        case Fetch() | Pass() | Refuse():
+            raise AssertionError(f"a stored response led to {decision}")
+        case _:
+            assert_never(decision)
+
+
+def _stale_since(freshness: Freshness, invalidated: int, now: float) -> str:
+    if invalidated:
+        return f"invalidated at position {invalidated}"
+    return f"stale for {-freshness.ttl(now):.0f} s"
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

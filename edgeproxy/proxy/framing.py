@@ -1,0 +1,196 @@
+"""Where a request's head and body begin and end, before the parser reads them (RFC 9112 2-7).
+
+The parser is fed one message at a time, so that what it takes for the end of a message can be held
+against what is found here: two views of one message are what request smuggling lives on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import hdrs
+
+from edgeproxy.proxy.refused import Refused
+
+if TYPE_CHECKING:
+    from aiohttp.http import RawRequestMessage
+
+HEAD_END: Final = b"\r\n\r\n"
+
+# RFC 9112 3: method SP request-target SP HTTP-version. The target may be any visible byte here:
+# what it means is read later, what of it the parser can't take is kept from it.
+_REQUEST_LINE: Final = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n"
+)
+_METHOD_START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+# An empty line after a line that ends in LF alone: no head of HTTP (RFC 9112 2.2), though some
+# parsers take it for one.
+_BARE_LF_END: Final = re.compile(rb"\n\r?\n")
+
+# What the parser knows, and passes on as it is. Any other method (RFC 9110 9.1 has no closed list)
+# goes through it under the name of one with the same framing.
+_PARSED_METHODS: Final = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"}
+)
+_STAND_IN_METHOD: Final = b"POST"
+_STAND_IN_TARGET: Final = b"/"
+
+# CONNECT asks for a tunnel, and TRACE would send credentials back: neither is for an edge
+# (RFC 9110 9.3.6, 9.3.8).
+_REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
+
+# RFC 9112 7.1: chunk-size [ chunk-ext ] CRLF. Extensions are left to the parser.
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t;\r]")
+_MAX_CHUNK_LINE: Final = 4096
+_MAX_TRAILERS: Final = 16384
+# The longest body that is believed: a number that no other's float or integer would round or cut.
+_MAX_CONTENT_LENGTH: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A whole request head, in a form that the parser takes."""
+
+    parsable: bytes
+    method: str | None
+    """The method, where `parsable` bears a stand-in."""
+    target: str | None
+    """The request target, where `parsable` bears a stand-in."""
+
+
+def read_head(head: bytes, max_fields: int) -> RequestHead:
+    """Check a head's request line. Raises `Refused` with 400, 405, 431 or 505."""
+    match = _REQUEST_LINE.match(head)
+    if match is None:
+        raise Refused(400, "bad-request-line")
+    method, target, major, minor = match.groups()
+    if major != b"1" or minor not in (b"0", b"1"):
+        raise Refused(505, "version-not-supported")
+    if method in _REFUSED_METHODS:
+        raise Refused(405, "method-not-allowed")
+    # The request line and the empty one at the end are no fields.
+    if head.count(b"\r\n") - 2 > max_fields:
+        raise Refused(431, "too-many-fields")
+    if method in _PARSED_METHODS and target.isascii():
+        return RequestHead(head, None, None)
+    known = method in _PARSED_METHODS
+    parsable = b"%b %b%b" % (
+        method if known else _STAND_IN_METHOD,
+        target if target.isascii() else _STAND_IN_TARGET,
+        head[match.end(2) :],
+    )
+    return RequestHead(
+        parsable,
+        None if known else method.decode(),
+        None if target.isascii() else target.decode("utf-8", "surrogateescape"),
+    )
+
+
+def check_beginning(beginning: bytes) -> None:
+    """Raise `Refused` where an unfinished head can no longer become one."""
+    if _METHOD_START.match(beginning) is None:
+        raise Refused(400, "bad-request-line")
+    if b"\n" in beginning:
+        match = _REQUEST_LINE.match(beginning)
+        if match is None:
+            raise Refused(400, "bad-request-line")
+        if match[3] != b"1" or match[4] not in (b"0", b"1"):
+            raise Refused(505, "version-not-supported")
+        if _BARE_LF_END.search(beginning) is not None:
+            raise Refused(400, "bad-request")
+
+
+def too_large(beginning: bytes, limit: int) -> Refused:
+    """Why a head of more than `limit` bytes is refused: its target alone, or its fields."""
+    if beginning.find(b"\r\n", 0, limit) < 0:
+        return Refused(414, "target-too-long")
+    return Refused(431, "head-too-large")
+
+
+class LengthBody:
+    """A body of a known length (RFC 9112 6.2)."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    @property
+    def done(self) -> bool:
+        return not self._left
+
+    def take(self, data: bytes) -> int:
+        """How many bytes of `data` belong to the body."""
+        used = min(self._left, len(data))
+        self._left -= used
+        return used
+
+
+class ChunkedBody:
+    """Finds the end of a chunked body (RFC 9112 7.1); whether it is well-formed, the parser says.
+
+    `take` raises `Refused` on lines and trailers that are longer than anybody needs.
+    """
+
+    __slots__ = ("_left", "_line", "_trailers", "done")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._line = b""
+        self._trailers: int | None = None
+        self.done = False
+
+    def take(self, data: bytes) -> int:
+        """How many bytes of `data` belong to the body."""
+        at = 0
+        while at < len(data) and not self.done:
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+                at += step
+                continue
+            stop = data.find(b"\n", at) + 1
+            line = self._line + data[at : stop or len(data)]
+            if len(line) > _MAX_CHUNK_LINE:
+                raise Refused(400, "chunk-line-too-long")
+            if not stop:
+                self._line = line
+                return len(data)
+            self._line = b""
+            self._read_line(line)
+            at = stop
+        return at
+
+    def _read_line(self, line: bytes) -> None:
+        if self._trailers is not None:
+            self._trailers += len(line)
+            if self._trailers > _MAX_TRAILERS:
+                raise Refused(400, "trailers-too-large")
+            self.done = line == b"\r\n"
+            return
+        match = _CHUNK_LINE.match(line)
+        if match is None:
+            raise Refused(400, "bad-chunk")
+        size = int(match[1], 16)
+        if size:
+            self._left = size + 2  # and the CRLF behind it
+        else:
+            self._trailers = 0
+
+
+def body_framing(message: RawRequestMessage) -> LengthBody | ChunkedBody | None:
+    """How the body ends (RFC 9112 6.3); None where there is none. Raises `Refused`."""
+    coding = message.headers.get(hdrs.TRANSFER_ENCODING)
+    if coding is not None:
+        if message.version.minor == 0:
+            # RFC 9112 6.1: faulty framing, whatever the coding.
+            raise Refused(400, "transfer-encoding-in-http10")
+        if coding.strip(" \t").lower() != "chunked":
+            raise Refused(501, "transfer-encoding-unknown")
+        return ChunkedBody()
+    length = int(message.headers.get(hdrs.CONTENT_LENGTH, "0"))
+    if length > _MAX_CONTENT_LENGTH:
+        raise Refused(400, "content-length-too-large")
+    return LengthBody(length) if length else None

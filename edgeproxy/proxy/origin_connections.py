@@ -1,0 +1,162 @@
+"""The connections to one origin: how many there may be, how they are made, what is kept of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientError,
+    ClientRequest,
+    ClientSSLError,
+    ClientTimeout,
+)
+from yarl import URL
+
+from edgeproxy.proxy.errors import OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.origin_protocol import OriginConnector, OriginProtocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp.connector import Connection
+
+    from edgeproxy.config.site import Origin, Pool, Timeouts
+
+# Limits are kept here, to the millisecond; the connector has none of its own.
+_UNLIMITED: Final = ClientTimeout(total=None)
+
+
+class Lease:
+    """A connection for one exchange."""
+
+    def __init__(self, connections: Connections, connection: Connection) -> None:
+        assert isinstance(connection.protocol, OriginProtocol)
+        self.protocol = connection.protocol
+        self.reused = self.protocol.exchanges > 0
+        self._connections = connections
+        self._connection: Connection | None = connection
+
+    @property
+    def active(self) -> bool:
+        return self._connection is not None
+
+    def end(self, *, keep: bool) -> None:
+        """Give the connection back for other requests, or close it; only the first call counts."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if not keep:
+            self.protocol.abort()
+            connection.close()
+        elif self.protocol.end() and not self._connections.retired:
+            connection.release()
+        else:
+            connection.close()
+        self._connections.give_back()
+
+
+class Connections:
+    """Makes them, bounds them, and lends them out. Make it inside a running loop."""
+
+    def __init__(self, origin: Origin, timeouts: Timeouts, pool: Pool) -> None:
+        self.retired = False
+        self._url = origin.url
+        self._tls = origin.tls
+        self._timeouts = timeouts
+        self._connector = OriginConnector(keepalive=pool.keepalive)
+        self._free = asyncio.Semaphore(pool.max_connections)
+        self._request: ClientRequest | None = None
+
+    async def lease(self) -> Lease:
+        """A connection, kept or new, as soon as there may be one more.
+
+        Raises `OriginTimedOut` ("queue", "connect") or `OriginUnreachable`.
+        """
+        await self._wait_for_turn()
+        try:
+            return Lease(self, await self._connect())
+        except BaseException:
+            self.give_back()
+            raise
+
+    async def _wait_for_turn(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        # Those before us are waiting for their first byte: no more patience than that.
+        seconds = self._timeouts.first_byte
+        try:
+            async with asyncio.timeout(seconds):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise OriginTimedOut("queue", seconds) from error
+
+    async def _connect(self) -> Connection:
+        seconds = self._timeouts.connect
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                request = self._request or await self._prepare()
+                return await self._connector.connect(request, [], _UNLIMITED)
+        except (ClientError, OSError) as error:
+            if limit.expired():
+                raise OriginTimedOut("connect", seconds) from error
+            raise OriginUnreachable(f"no connection to the origin: {_reason(error)}") from error
+
+    async def _prepare(self) -> ClientRequest:
+        # What the connector asks for where to connect, and how; it never sees a real request.
+        url = self._url
+        loop = asyncio.get_running_loop()
+        verify: ssl.SSLContext | bool = self._tls.verify
+        if self._tls.verify and self._tls.ca_file is not None:
+            verify = await loop.run_in_executor(None, _trusting, self._tls.ca_file)
+        self._request = ClientRequest(
+            "GET",
+            URL.build(scheme=url.scheme, host=url.host, port=url.port),
+            loop=loop,
+            ssl=verify,
+            server_hostname=self._tls.server_name,
+        )
+        return self._request
+
+    def give_back(self) -> None:
+        """One more may be used."""
+        self._free.release()
+
+    def drop_idle(self) -> None:
+        """Close those that wait for a request."""
+        self._connector.drop_idle()
+
+    def retire(self) -> None:
+        """Keep none from now on; those in use are closed as they end."""
+        self.retired = True
+        self._connector.drop_idle()
+
+    async def close(self) -> None:
+        """Close all, those in use too."""
+        self.retired = True
+        await self._connector.close()
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _reason(error: ClientError | OSError) -> str:
+    """Why, in words that a reader may see: no address, no name."""
+    match error:
+        case ClientConnectorDNSError():
+            return "its name is not known"
+        case ClientConnectorCertificateError():
+            return "its certificate is not to be trusted"
+        case ClientSSLError() | ssl.SSLError():
+            return "TLS failed"
+        case OSError(errno=int(number)):
+            return os.strerror(number).lower()
+    return "it failed"

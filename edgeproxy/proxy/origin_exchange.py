@@ -1,0 +1,148 @@
+"""One request on one connection, up to the head of its final response."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from aiohttp import ClientError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from edgeproxy.proxy.errors import OriginDisconnected, OriginProtocolError, OriginTimedOut
+from edgeproxy.proxy.origin_body import Upload
+from edgeproxy.proxy.origin_head import ResponseHead, response_head
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiohttp import StreamReader
+
+    from edgeproxy.config.site import Timeouts
+    from edgeproxy.proxy.origin_connections import Lease
+    from edgeproxy.semantics.fields import Fields
+
+    OnInterim: TypeAlias = Callable[[int, bytes, Fields], Awaitable[None]]
+
+REFUSALS: Final = 300
+"""From this status on, the origin doesn't want the rest of the request's body."""
+
+
+class ClosedUnanswered(OriginDisconnected):
+    """A connection that was kept from earlier ended before it brought any byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginRequest:
+    """A request, ready to go out."""
+
+    method: bytes
+    head: bytes
+    body: AsyncIterator[bytes] | None
+    length: int | None
+    expects: bool
+    """The body waits for 100 (Continue)."""
+    upgrade: bool
+    """101 is welcome."""
+    on_interim: OnInterim | None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.body is None and self.method in (b"GET", b"HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What has come: the head, the stream of the body, and what is still being sent."""
+
+    head: ResponseHead
+    payload: StreamReader
+    upload: Upload | None
+
+
+async def ask(lease: Lease, request: OriginRequest, timeouts: Timeouts) -> Answered:
+    """Send the request and wait for the head. The lease stays the caller's, also when it fails."""
+    protocol = lease.protocol
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        raise _disconnected(lease)
+    protocol.begin(head_only=request.method == b"HEAD")
+    transport.write(request.head)
+    upload = None
+    if request.body is not None:
+        upload = Upload(
+            protocol,
+            request.body,
+            request.length,
+            expects=request.expects,
+            stall=timeouts.between_bytes,
+        )
+    try:
+        head, payload = await _final(lease, request, upload, timeouts.first_byte)
+        if upload is not None:
+            if head.status >= REFUSALS:
+                await upload.stop()
+            else:
+                upload.go_on()
+    except BaseException as error:
+        if upload is not None:
+            await upload.stop()
+            if upload.failure is not None and isinstance(error, Exception):
+                raise upload.failure from None
+        raise
+    return Answered(head, payload, upload)
+
+
+async def _final(
+    lease: Lease, request: OriginRequest, upload: Upload | None, first_byte: float
+) -> tuple[ResponseHead, StreamReader]:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as limit:
+
+            def start_waiting() -> None:
+                # The origin's time runs from the request's last byte on, and from each 1xx.
+                if not limit.expired() and (upload is None or upload.done):
+                    limit.reschedule(loop.time() + first_byte)
+
+            if upload is not None:
+                upload.when_done(start_waiting)
+            try:
+                while True:
+                    start_waiting()
+                    head, payload = await _next(lease, request)
+                    limit.reschedule(None)
+                    if head.status >= 200:
+                        return head, payload
+                    if head.status == 101:
+                        if request.upgrade and lease.protocol.upgraded:
+                            return head, payload
+                        raise OriginProtocolError("the origin switched protocols unasked")
+                    if head.status == 100 and upload is not None:
+                        upload.go_on()
+                    elif request.on_interim is not None:
+                        await request.on_interim(head.status, head.reason, head.fields)
+            finally:
+                if upload is not None:
+                    upload.when_done(None)
+    except TimeoutError as error:
+        if limit.expired():
+            raise OriginTimedOut("first-byte", first_byte) from error
+        raise
+
+
+async def _next(lease: Lease, request: OriginRequest) -> tuple[ResponseHead, StreamReader]:
+    try:
+        message, payload = await lease.protocol.message()
+    except HttpProcessingError as error:
+        raise OriginProtocolError("the origin's response is not HTTP") from error
+    except (ClientError, OSError) as error:
+        raise _disconnected(lease) from error
+    return response_head(message, head_only=request.method == b"HEAD"), payload
+
+
+def _disconnected(lease: Lease) -> OriginDisconnected:
+    text = "the origin closed the connection before it answered"
+    if lease.reused and not lease.protocol.answered:
+        return ClosedUnanswered(text)
+    return OriginDisconnected(text)

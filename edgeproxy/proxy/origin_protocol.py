@@ -1,0 +1,162 @@
+"""A connection to an origin: aiohttp's parser and flow control, and what a proxy needs besides."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from aiohttp import TCPConnector
+from aiohttp.client_proto import ResponseHandler
+
+from edgeproxy.proxy.errors import OriginProtocolError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiohttp import StreamReader
+    from aiohttp.http_parser import RawResponseMessage
+
+READ_BUFFER: Final = 65_536
+"""Bytes of a body that wait here before reading pauses, give or take a factor of two."""
+_MAX_HEAD: Final = 262_144
+"""Most bytes before the end of the final response's head, interim responses included."""
+_MAX_FIELD: Final = 65_536
+_MAX_FIELDS: Final = 500
+_NEVER: Final = -1
+
+
+class OriginProtocol(ResponseHandler):
+    """The protocol of one connection, over many exchanges."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.exchanges = 0
+        """How many there were, the one under way included."""
+        self.answered = False
+        """Whether any byte has come since the exchange began."""
+        self._head_bytes = _NEVER
+        self._idle = True
+
+    def begin(self, *, head_only: bool) -> None:
+        """Get ready for the response to one request; `head_only` where it can have no body."""
+        self.exchanges += 1
+        self.answered = False
+        self._head_bytes = 0
+        self._idle = False
+        self.set_response_params(
+            skip_payload=head_only,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER,
+            max_line_size=8190,
+            max_field_size=_MAX_FIELD,
+            max_headers=_MAX_FIELDS,
+        )
+
+    async def message(self) -> tuple[RawResponseMessage, StreamReader]:
+        """The next response, interim or final, and the stream of its body."""
+        message, payload = await self.read()
+        if message.code >= 200 or message.code == 101:
+            self._head_bytes = _NEVER
+        return message, payload
+
+    def expect_bytes_within(self, seconds: float) -> None:
+        """Fail the body if nothing comes for that long while somebody wants to read."""
+        if self._payload is not None and not self._payload.is_eof():
+            self.read_timeout = seconds
+            self.start_timeout()
+
+    def end(self) -> bool:
+        """Note that the response was read to its end; whether the connection can serve another.
+
+        It can't if there is more than that response: the next request's answer would be wrong.
+        """
+        self.read_timeout = None
+        self._drop_timeout()
+        self._idle = True
+        return self.is_connected() and not self.should_close and not self._in_a_message()
+
+    def _in_a_message(self) -> bool:
+        # The parser tells of a message that has begun only when it hears that nothing will follow.
+        if self._parser is None:
+            return True
+        try:
+            return self._parser.feed_eof() is not None
+        except Exception:
+            return True
+
+    def take_transport(self) -> tuple[asyncio.Transport, bytes] | None:
+        """Give the transport away after a 101, reading paused, with the bytes read beyond it."""
+        transport, leftover = self.transport, self._tail
+        if transport is None:
+            return None
+        self._drop_timeout()
+        self._pause_transport_reading()
+        self.transport = None
+        self._tail = b""
+        return transport, leftover
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more; at once if the connection is gone."""
+        if self.transport is not None:
+            await self._drain_helper()
+
+    def data_received(self, data: bytes) -> None:
+        if self._idle:
+            if data:
+                # Nobody asked. Kept, it would be taken for the answer to the next request.
+                self.force_close()
+                self.abort()
+            return
+        if data:
+            self.answered = True
+        super().data_received(data)
+        if self._head_bytes != _NEVER:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD and not self._has_final():
+                self.fail(OriginProtocolError("the origin's response has too long a head"))
+
+    def _has_final(self) -> bool:
+        return any(message.code >= 200 for (message, _), _ in self._buffer)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        payload = self._payload
+        if exc is not None and payload is not None and not payload.is_eof():
+            # Else a reset would pass for the end of a body that lasts until the close.
+            payload.set_exception(exc)
+        super().connection_lost(exc)
+
+    def fail(self, error: BaseException) -> None:
+        """End the exchange with an error, and the connection with it."""
+        self.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        # The head's reader and the body's are two, and either may be the one that waits.
+        if self._exception is not None:
+            return
+        payload = self._payload
+        if exc_cause is None:
+            super().set_exception(exc)
+        else:
+            super().set_exception(exc, exc_cause)
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(exc)
+
+
+class OriginConnector(TCPConnector):
+    """aiohttp's pool of connections, name look-up and TLS, for one origin."""
+
+    def __init__(self, *, keepalive: float) -> None:
+        if keepalive > 0:
+            super().__init__(limit=0, keepalive_timeout=keepalive)
+        else:
+            super().__init__(limit=0, force_close=True)
+        self._factory = cast("partial[ResponseHandler]", partial(OriginProtocol, loop=self._loop))
+
+    def drop_idle(self) -> None:
+        """Close the connections that wait for a request."""
+        for waiting in self._conns.values():
+            for protocol, _ in waiting:
+                protocol.close()

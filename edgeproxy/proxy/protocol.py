@@ -1,0 +1,400 @@
+"""One reader's connection: requests in, one at a time, within limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import hdrs
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler
+
+from edgeproxy.proxy.framing import HEAD_END, body_framing, check_beginning, read_head, too_large
+from edgeproxy.proxy.refused import Refused
+from edgeproxy.semantics.errors import BadRequest
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader, web
+
+    from edgeproxy.proxy.framing import ChunkedBody, LengthBody
+    from edgeproxy.proxy.server import EdgeServer
+
+LINGER: Final = 2.0
+"""Seconds that a client has to close its end once the edge has closed its own."""
+FRESH_GRACE: Final = 1.0
+"""Seconds that a connection without any request yet has to send one when the edge drains."""
+
+_READ_BUFFER: Final = 64 * 1024
+# With this, close() sends a reset instead of an orderly end: on, after 0 seconds.
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class EdgeProtocol(RequestHandler):
+    """aiohttp's connection handler, with the reading side made strict.
+
+    The bytes of one request at a time go to the parser; the next one waits until the answer is
+    sent. So a limit holds for each head, a malformed request does not take the one before it
+    along, and what the parser takes for the end of a message is checked.
+    """
+
+    __slots__ = (
+        "_body",
+        "_busy",
+        "_given_away",
+        "_head_deadline",
+        "_payload",
+        "_pending",
+        "_server",
+        "continue_due",
+        "limits",
+    )
+
+    def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop) -> None:
+        limits = server.limits
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.keepalive_timeout,
+            access_log=None,  # type: ignore[arg-type]  # the edge has its own
+            max_line_size=limits.head_bytes,
+            max_field_size=limits.head_bytes,
+            max_headers=limits.max_fields,
+            lingering_time=0,
+            read_bufsize=_READ_BUFFER,
+            auto_decompress=False,
+        )
+        self.limits = limits
+        self.continue_due = False
+        """The client waits for 100 Continue before it sends the body (RFC 9110 10.1.1)."""
+        self._server = server
+        # The rest of the request's body; None once it has all come in.
+        self._body: LengthBody | ChunkedBody | None = None
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        # A request is being answered.
+        self._busy = False
+        # An unfinished head, or what came in behind a request that is being answered.
+        self._pending = b""
+        self._head_deadline: float | None = None
+        self._given_away = False
+
+    # -- what the writer needs
+
+    @property
+    def may_continue(self) -> bool:
+        """Whether another request can follow the one that is being answered.
+
+        Not while its body is still coming: reading that to its end only to reuse the connection
+        would let the client decide how long.
+        """
+        closing = self._close or self._force_close or self._server.draining
+        return self._body is None and not closing
+
+    def send_continue(self) -> None:
+        """Send 100 Continue."""
+        self.continue_due = False
+        if self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was written.
+
+        Raises ConnectionError when it is gone, or takes nothing at all for too long.
+        """
+        while self._paused:
+            transport = self.transport
+            if transport is None:
+                raise ConnectionResetError("the client is gone")
+            unsent = transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self.limits.body_idle_timeout):
+                    await self._drain_helper()
+            except TimeoutError:
+                self._drain_waiter = None
+                if transport.get_write_buffer_size() >= unsent:
+                    self.abort()
+                    raise ConnectionResetError("the client has stopped reading") from None
+
+    def abort(self) -> None:
+        """Break the connection off with a reset, which nobody takes for the end of a body."""
+        transport = self.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+    def take_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport away: what the client has sent already comes with it, and it is not
+        read from until its new owner does. Raises ConnectionError."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self._given_away = True
+        self._pause_transport_reading()
+        unread, self._pending = self._pending, b""
+        return transport, unread
+
+    def answered(self) -> None:
+        """Called when a handler is done; its new owner has closed a transport given away."""
+        if self._given_away:
+            self.connection_lost(None)
+
+    # -- draining
+
+    def begin_drain(self) -> None:
+        """Close the connection if it idles; else its next answer says that it will be closed."""
+        if self._busy or self._force_close or self._pending:
+            return
+        if self._request_count:
+            self._end(idle=True)
+        else:
+            self._await_first(FRESH_GRACE)
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._await_first(FRESH_GRACE if self._server.draining else self.limits.header_timeout)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if not self._payload.is_eof():
+            self._payload.set_exception(ConnectionResetError("the client is gone"))
+        super().connection_lost(exc)
+
+    # A full body buffer holds the transport alone: the parser has always read all it was given.
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+        self._pause_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002
+        if self._reading_paused:
+            self._reading_paused = False
+            if not self._buffer_paused:
+                self._resume_transport_reading()
+
+    def _resume_reading_if_drained(self) -> None:
+        # What is held back waits for the end of the answer, not for the start of it.
+        return
+
+    def data_received(self, data: bytes) -> None:
+        if self._body is not None and not self._close:
+            data = data[self._feed_body(self._body, data) :]
+        if self._force_close or self._close or not data:
+            return
+        if not self._busy:
+            self._read_requests(data)
+            return
+        self._pending += data
+        if len(self._pending) > self.limits.head_bytes and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    # -- reading
+
+    def _read_requests(self, data: bytes) -> None:
+        # RFC 9112 2.2: empty lines before a request line are passed over.
+        data = (self._pending + data).lstrip(b"\r\n")
+        self._pending = data
+        if not data:
+            return
+        limit = self.limits.head_bytes
+        end = data.find(HEAD_END)
+        try:
+            if (end if end >= 0 else len(data)) + len(HEAD_END) > limit:
+                raise too_large(data, limit)
+            if end < 0:
+                check_beginning(data)
+                self._expect_head_end()
+                return
+            end += len(HEAD_END)
+            self._accept(data[:end])
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        self._pending = b""
+        if len(data) > end:
+            self.data_received(data[end:])
+
+    def _expect_head_end(self) -> None:
+        if self._head_deadline is None:
+            # A connection's first head has been due since it was made.
+            self._head_deadline = (
+                self._loop.time() + self.limits.header_timeout
+                if self._request_count
+                else self._next_keepalive_close_time
+            )
+            self._arm(self._head_deadline)
+
+    def _accept(self, raw: bytes) -> None:
+        """Parse a whole head and wake the handler. Raises `Refused`."""
+        head = read_head(raw, self.limits.max_fields)
+        parser = self._parser
+        assert parser is not None
+        try:
+            messages, _, _ = parser.feed_data(head.parsable)
+        except Exception as error:
+            # The parser lets some of its libraries' errors through besides its own.
+            raise Refused(400, "bad-request") from error
+        if len(messages) != 1:
+            raise Refused(400, "bad-request")
+        message, payload = messages[0]
+        body = body_framing(message)
+        if payload.is_eof() != (body is None):
+            raise Refused(400, "bad-request")
+        if head.method is not None:
+            message = message._replace(method=head.method)
+        if head.target is not None:
+            message = message._replace(path=head.target)
+        self._body, self._payload, self._busy = body, payload, True
+        if self._keepalive_handle is not None and (not self._request_count or self._head_deadline):
+            # It was set for the head, and may be later than the connection may idle.
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+        self._head_deadline = None
+        self.continue_due = (
+            body is not None
+            and message.version.minor == 1
+            and "100-continue" in message.headers.get(hdrs.EXPECT, "").lower()
+        )
+        self._request_count += 1
+        self._messages.append((message, payload))
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _feed_body(self, body: LengthBody | ChunkedBody, data: bytes) -> int:
+        """Give the parser what belongs to the body, and say how much that is."""
+        parser, payload = self._parser, self._payload
+        assert parser is not None
+        try:
+            used = body.take(data)
+            # The last byte goes by itself: the body must end with it, and not before.
+            most = used - 1 if body.done else used
+            if most:
+                parser.feed_data(data[:most])
+            agreed = not payload.is_eof()
+            if body.done:
+                parser.feed_data(data[most:used])
+                agreed = agreed and payload.is_eof()
+                self._body = None
+        except Exception:
+            agreed = False
+        if agreed:
+            return used
+        # Where this body ends, and the next request begins, can't be known any more.
+        self._close = True
+        payload.set_exception(BadRequest("bad-body"))
+        return len(data)
+
+    # -- between an answer and the next request
+
+    async def finish_response(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002
+        resp: web.StreamResponse,
+        start_time: float | None,  # noqa: ARG002
+    ) -> tuple[web.StreamResponse, bool]:
+        """Go on to the next request, or end the connection; the answer has been written."""
+        try:
+            await self.drain()
+        except ConnectionError:
+            return resp, True
+        self._busy = False
+        if resp.keep_alive and self.may_continue:
+            self._go_on()
+        else:
+            self._end()
+        return resp, False
+
+    def _go_on(self) -> None:
+        assert self._parser is not None
+        # A request that asked for an upgrade and got none is like any other.
+        self._parser.set_upgraded(False)
+        self._payload = EMPTY_PAYLOAD
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        if self._pending:
+            self._read_requests(b"")
+
+    def _await_first(self, seconds: float) -> None:
+        """Give a new connection so long for its first request's head."""
+        self._next_keepalive_close_time = self._loop.time() + seconds
+        self._arm(self._next_keepalive_close_time)
+
+    def _arm(self, when: float) -> None:
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._keepalive_handle = self._loop.call_at(when, self._process_keepalive)
+
+    def _process_keepalive(self) -> None:
+        self._keepalive_handle = None
+        if self._force_close or self._busy:
+            # It is set again when the answer is sent.
+            return
+        deadline = self._head_deadline
+        if deadline is None:
+            deadline = self._next_keepalive_close_time
+        if self._loop.time() < deadline:
+            self._arm(deadline)
+        elif self._head_deadline is not None:
+            self._refuse(Refused(408, "head-timeout"))
+        else:
+            self._end(idle=True)
+
+    # -- the end
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer what is no request that a handler could answer, and end the connection."""
+        if self.transport is None:
+            return
+        head_only = self._pending.startswith(b"HEAD ")
+        self.transport.write(refused.render(self._server.clock(), head_only=head_only))
+        self._end()
+
+    def _end(self, *, idle: bool = False) -> None:
+        """Close the connection so that the client can read the last answer.
+
+        Closing with bytes unread makes the kernel send a reset, which may destroy an answer on
+        its way (RFC 9112 9.6). So the edge ends its own direction, drops what still comes in, and
+        waits a little for the client to close.
+        """
+        self._force_close = True
+        self._pending = b""
+        self._body = None
+        if self._waiter is not None:
+            self._waiter.cancel()
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        unsent = transport.get_write_buffer_size()
+        if (idle and not unsent) or not transport.can_write_eof():
+            # TLS: close() sends its own last word, and waits for the client's.
+            transport.close()
+            return
+        transport.write_eof()
+        if self._reading_paused or self._buffer_paused:
+            self._reading_paused = self._buffer_paused = False
+            self._resume_transport_reading()
+        give_up = self._loop.time() + self.limits.body_idle_timeout
+        self._keepalive_handle = self._loop.call_later(LINGER, self._linger, unsent, give_up)
+
+    def _linger(self, unsent: int, give_up: float) -> None:
+        """Go on waiting while the client still takes what was sent."""
+        transport = self.transport
+        if transport is None:
+            return
+        left = transport.get_write_buffer_size()
+        if left < unsent:
+            give_up = self._loop.time() + self.limits.body_idle_timeout
+        if (not left and not unsent) or self._loop.time() >= give_up:
+            transport.abort()
+            return
+        self._keepalive_handle = self._loop.call_later(LINGER, self._linger, left, give_up)

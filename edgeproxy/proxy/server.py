@@ -1,0 +1,120 @@
+"""The public port's server: a protocol factory, and the count of what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+from aiohttp.http import HttpRequestParser
+
+from edgeproxy.proxy.protocol import EdgeProtocol
+from edgeproxy.proxy.wire import CLOSING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.web_protocol import RequestHandler
+
+    from edgeproxy.config.server import Limits
+
+if HttpRequestParser.__module__ != "aiohttp._http_parser":
+    raise ImportError(
+        "aiohttp runs without its C parser, and the pure-Python one is more lenient than a proxy "
+        "may be: install an aiohttp with extensions, and leave AIOHTTP_NO_EXTENSIONS unset"
+    )
+
+log = logging.getLogger(__name__)
+
+
+class EdgeServer(web.Server):
+    """The protocol factory for `loop.create_server`, made within the running loop.
+
+    The handler writes its answer itself, with a `ResponseWriter`, and returns that one's `reply`.
+    `limits` may be replaced: new connections have the new ones.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(self._answer)
+        self.limits = limits
+        self.clock = clock
+        self.draining = False
+        self._handler = handler
+        self._open: set[EdgeProtocol] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def __call__(self) -> EdgeProtocol:
+        return EdgeProtocol(self, self._loop)
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections there are."""
+        return len(self._open)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered, those of clients that have left among them."""
+        return len(self._answering)
+
+    def begin_drain(self) -> None:
+        """Close idle connections; the others end with the answers that are under way."""
+        self.draining = True
+        for protocol in tuple(self._open):
+            protocol.begin_drain()
+
+    async def drained(self) -> None:
+        """Wait until there is neither a connection nor a request left."""
+        await self._quiet.wait()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Give what is under way `timeout` seconds to end (None: not one); break off the rest."""
+        self.begin_drain()
+        if timeout is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.drained(), timeout)
+        for task in tuple(self._answering):
+            task.cancel()
+        for protocol in tuple(self._open):
+            protocol.abort()
+        await self.drained()
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._open.add(cast("EdgeProtocol", handler))
+        self._quiet.clear()
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._open.discard(cast("EdgeProtocol", handler))
+        self._check_quiet()
+
+    def _check_quiet(self) -> None:
+        if not self._open and not self._answering:
+            self._quiet.set()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        # A connection's task, which answers one request after the other.
+        task = request.task
+        self._answering.add(task)
+        try:
+            return await self._handler(request)
+        except Exception as error:
+            if not isinstance(error, ConnectionError):
+                log.exception("a request was not answered")
+            cast("EdgeProtocol", request.protocol).abort()
+            return cast("web.StreamResponse", CLOSING)
+        finally:
+            self._answering.discard(task)
+            cast("EdgeProtocol", request.protocol).answered()
+            self._check_quiet()

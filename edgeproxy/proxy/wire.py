@@ -1,0 +1,246 @@
+"""Answers as they go over the wire: the given fields byte for byte, and framing of the edge's own.
+
+Nothing is added that was not asked for but what a message on this connection needs to end where it
+should (RFC 9112 6, 9).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from aiohttp import web
+
+    from edgeproxy.proxy.protocol import EdgeProtocol
+    from edgeproxy.semantics.fields import Fields
+
+# What belongs to one connection's message, and is made anew for the next (RFC 9110 7.6.1).
+_FRAMING: Final = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_SWITCHING_FRAMING: Final = _FRAMING - {b"upgrade"}
+
+_CLOSE: Final = b"Connection: close\r\n"
+_KEEP: Final = b"Connection: keep-alive\r\n"
+# Up to here copying a body behind its head costs less than sending it apart.
+_JOIN_UP_TO: Final = 32 * 1024
+
+
+class UnsafeField(ValueError):
+    """A field bears CR, LF or NUL, which would end it early (RFC 9110 5.5). Nothing was sent."""
+
+
+class Reply:
+    """What a handler hands back to the server when it has written its answer itself."""
+
+    __slots__ = ("keep_alive",)
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+
+_KEPT: Final = Reply(keep_alive=True)
+CLOSING: Final = Reply(keep_alive=False)
+
+
+class _Body(Enum):
+    """How the end of the body is told (RFC 9112 6.3)."""
+
+    NONE = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()
+
+
+def render_head(status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A status line and field lines, without the empty line that ends a head.
+
+    Raises `UnsafeField`.
+    """
+    lines = [b"HTTP/1.1 %d %b" % (status, reason)]
+    lines.extend([b"%b: %b" % pair for pair in fields])
+    lines.append(b"")
+    head = b"\r\n".join(lines)
+    ends = len(lines) - 1
+    if head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
+        raise UnsafeField("a field with CR, LF or NUL was not sent")
+    return head
+
+
+class ResponseWriter:
+    """Writes the answer to one request.
+
+    Whatever is sent raises ConnectionError when the client is gone, or has stopped reading for
+    longer than it may.
+    """
+
+    __slots__ = (
+        "_body", "_finished", "_head_only", "_http10", "_keep_alive", "_left", "_protocol",
+        "bytes_sent", "head_sent",
+    )  # fmt: skip
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._protocol = cast("EdgeProtocol", request.protocol)
+        self._http10 = request.version.minor == 0
+        self._head_only = request.method == "HEAD"
+        self._keep_alive = request.keep_alive
+        self._body = _Body.NONE
+        self._left = 0
+        self._finished = False
+        self.head_sent = False
+        self.bytes_sent = 0
+        """Bytes of the body that were sent."""
+
+    @property
+    def reply(self) -> web.StreamResponse:
+        """What the handler returns. An answer that was begun and not finished is broken off."""
+        if self.head_sent and not self._finished:
+            self.abort()
+        kept = self._finished and self._keep_alive
+        return cast("web.StreamResponse", _KEPT if kept else CLOSING)
+
+    def close_after(self) -> None:
+        """End the connection after this answer."""
+        self._keep_alive = False
+
+    async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Send a 1xx response (RFC 9110 15.2), where this client can be sent one now.
+
+        A 100 goes only to a client that waits for it, and once; 101 is no interim response.
+        """
+        if self._http10 or self.head_sent or status == 101:
+            return
+        transport = self._transport()
+        if status == 100:
+            if not self._protocol.continue_due:
+                return
+            self._protocol.continue_due = False
+        transport.write(render_head(status, reason, fields.without(_FRAMING)) + b"\r\n")
+        await self._protocol.drain()
+
+    async def start(
+        self,
+        status: int,
+        reason: bytes,
+        fields: Fields,
+        length: int | None,
+        *,
+        head_only: bool = False,
+    ) -> None:
+        """Send the head. `length` is the body's, None if it is not known; framing fields in
+        `fields` are left out. Raises `UnsafeField`.
+
+        After a 101 the connection belongs to another protocol: see `take_over`.
+        """
+        transport = self._transport()
+        dropped = _SWITCHING_FRAMING if status == 101 else _FRAMING
+        head = render_head(status, reason, fields.without(dropped))
+        self._begun()
+        head_only = head_only or self._head_only or status == 304
+        framing = self._choose_framing(status, length, head_only=head_only)
+        transport.write(b"%b%b%b\r\n" % (head, framing, self._connection(status)))
+        await self._protocol.drain()
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the body; dropped where the answer has none."""
+        if not chunk or self._body is _Body.NONE:
+            return
+        transport = self._transport()
+        if self._body is _Body.LENGTH:
+            if len(chunk) > self._left:
+                self.abort()
+                raise ValueError("a body is longer than was announced")
+            self._left -= len(chunk)
+        if self._body is _Body.CHUNKED:
+            transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+        else:
+            transport.write(chunk)
+        self.bytes_sent += len(chunk)
+        await self._protocol.drain()
+
+    async def finish(self) -> None:
+        """End the answer. A body shorter than announced breaks the connection off instead, and
+        raises ConnectionAbortedError."""
+        if self._body is _Body.CHUNKED and not self._finished:
+            self._transport().write(b"0\r\n\r\n")
+        elif self._body is _Body.LENGTH and self._left:
+            self.abort()
+            raise ConnectionAbortedError("a body is shorter than was announced")
+        self._finished = True
+
+    def send_ready(self, head: bytes, body: bytes) -> None:
+        """Send a whole answer at once: `head` as `render_head` makes it, with its Content-Length,
+        and the body, which a HEAD request is spared."""
+        transport = self._transport()
+        self._begun()
+        head = b"%b%b\r\n" % (head, self._connection(200))
+        if self._head_only:
+            body = b""
+        if len(body) <= _JOIN_UP_TO:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        self.bytes_sent = len(body)
+        self._finished = True
+
+    def take_over(self) -> tuple[asyncio.Transport, bytes]:
+        """The client's transport, for another protocol's bytes once the 101 is sent, and what the
+        client has sent of them already. Reading is paused; whoever has the transport now closes it
+        before the handler returns. Raises ConnectionError."""
+        return self._protocol.take_over()
+
+    def abort(self) -> None:
+        """Break the connection off so that the client can tell: unsent bytes are dropped."""
+        self._keep_alive = False
+        self._protocol.abort()
+
+    def _begun(self) -> None:
+        if self.head_sent:
+            raise RuntimeError("an answer was begun twice")
+        self.head_sent = True
+        self._protocol.continue_due = False
+        if not self._protocol.may_continue:
+            self._keep_alive = False
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        return transport
+
+    def _choose_framing(self, status: int, length: int | None, *, head_only: bool) -> bytes:
+        if status < 200 or status == 204:
+            # RFC 9110 8.6, RFC 9112 6.1: neither of the framing fields may be here.
+            self._finished = status == 101
+            return b""
+        if head_only:
+            return b"" if length is None else b"Content-Length: %d\r\n" % length
+        if length is not None:
+            self._body = _Body.LENGTH
+            self._left = length
+            return b"Content-Length: %d\r\n" % length
+        if self._http10:
+            self._body = _Body.UNTIL_CLOSE
+            self._keep_alive = False
+            return b""
+        self._body = _Body.CHUNKED
+        return b"Transfer-Encoding: chunked\r\n"
+
+    def _connection(self, status: int) -> bytes:
+        if status == 101:
+            self._keep_alive = False
+            return b"Connection: upgrade\r\n"
+        if not self._keep_alive:
+            return _CLOSE
+        return _KEEP if self._http10 else b""

@@ -1,0 +1,124 @@
+"""One run of an edge: what is made before its workers start, and put away after they have ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeproxy.cache.prepare import prepare_store
+from edgeproxy.config.sizes import format_size
+from edgeproxy.invalidation.journal import JournalDamaged, check_journal
+from edgeproxy.runtime import logs
+from edgeproxy.runtime.folders import RunFolder, make_private
+from edgeproxy.runtime.settings import TOKEN_VARIABLE, FallbackToken
+from edgeproxy.runtime.sockets import ListeningSockets, listen
+from edgeproxy.runtime.supervisor import Premises, Supervisor
+from edgeproxy.runtime.tls import load_certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edgeproxy.config.addresses import Address
+    from edgeproxy.config.model import Config
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Config, *, reread: Callable[[], Config] | None, announce: Callable[[str], None]
+) -> int:
+    """Serve until told to end: the exit status.
+
+    `reread` loads the configuration again, raising ConfigError; None: there is no file.
+    `announce` shows a line to whoever started it.
+
+    Raises CertificateRefused before any socket is opened; then AddressUnavailable, FolderRefused,
+    JournalError or StoreError.
+    """
+    logs.configure(config.log.level, "supervisor")
+    for certificate in (one for loaded in load_certificates(config) for one in loaded):
+        if certificate.expires < time.time():
+            log.warning("the certificate for %s has expired", ", ".join(certificate.names))
+    token = FallbackToken(os.environ.get(TOKEN_VARIABLE), announce)
+    with ExitStack() as stack:
+        workers = config.worker_count()
+        public = tuple(_listen(stack, listener.address, workers) for listener in config.listen)
+        admin = _listen(stack, config.admin.address, workers)
+        runtime_folder = RunFolder(config.runtime_dir, "run-")
+        stack.callback(runtime_folder.remove)
+        directory = _state_directory(stack, config)
+        prepared = prepare_store(config, directory, _check_journal)
+        stack.callback(prepared.close, clean=False)
+        for message in prepared.messages:
+            log.warning("%s", message)
+        premises = Premises(
+            public=public,
+            admin=admin,
+            directory=directory,
+            runtime_dir=runtime_folder.path,
+            journal_id=prepared.journal_id,
+        )
+
+        def on_ready() -> None:
+            for line in _addresses(config, premises):
+                announce(line)
+            announce(_where_stored(config, directory))
+
+        supervisor = Supervisor(
+            token.complete(config),
+            premises,
+            reread=None if reread is None else lambda: token.complete(reread()),
+            on_ready=on_ready,
+        )
+        status = supervisor.run()
+        prepared.close(clean=supervisor.ended_well)
+        return status
+
+
+def _listen(stack: ExitStack, address: Address, workers: int) -> ListeningSockets:
+    listening = listen(address.host, address.port, workers)
+    stack.callback(listening.close)
+    return listening
+
+
+def _state_directory(stack: ExitStack, config: Config) -> Path:
+    directory = config.store.directory
+    if directory is None:
+        folder = RunFolder(Path(tempfile.gettempdir()), f"edgeproxy-state-{os.getuid()}-")
+        stack.callback(folder.remove)
+        return folder.real_path
+    make_private(directory)
+    return directory
+
+
+def _check_journal(directory: Path) -> bytes | str:
+    try:
+        return check_journal(directory)
+    except JournalDamaged as error:
+        return str(error)
+
+
+def _addresses(config: Config, premises: Premises) -> Iterator[str]:
+    for listener, listening in zip(config.listen, premises.public, strict=True):
+        for url in _urls("https" if listener.tls else "http", listening):
+            yield f"listening on {url}"
+    for url in _urls("http", premises.admin):
+        yield f"admin API on {url}"
+
+
+def _urls(scheme: str, listening: ListeningSockets) -> Iterator[str]:
+    for sock in listening.by_worker[0]:
+        host, port = sock.getsockname()[:2]
+        yield f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _where_stored(config: Config, directory: Path) -> str:
+    kept = f"up to {format_size(config.store.max_bytes)}"
+    if str(config.store.url) == f"lmdb:{directory}":
+        return f"storing {kept} in {directory}"
+    return f"storing {kept} in {config.store.url}, the index and the journal in {directory}"

@@ -1,0 +1,345 @@
+"""The supervisor: it holds the sockets, forks the workers, replaces those that die, ends them all.
+
+It runs no event loop, no thread, and opens no database, so that it can fork at any time.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgeproxy.config.errors import ConfigError
+from edgeproxy.proxy.peers import peer_path
+from edgeproxy.runtime import control, logs, worker
+from edgeproxy.runtime.clock import Clock
+from edgeproxy.runtime.process import SIGNALS, WorkerProcess, end_in_words, fork_worker
+from edgeproxy.runtime.settings import reloaded
+from edgeproxy.runtime.shared import SharedBlock
+from edgeproxy.runtime.tls import CertificateRefused, load_certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from edgeproxy.config.model import Config
+    from edgeproxy.runtime.sockets import ListeningSockets
+
+log = logging.getLogger(__name__)
+
+# A worker that lives no longer than this died of something that will likely kill the next, too.
+_SHORT_LIFE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 10.0
+# So many in a row, before any worker has ever been ready: it never worked, and won't.
+_HOPELESS_STARTS = 3
+# What a worker gets, beyond the drain time, for closing its store and writing its logs.
+_CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """What a run has, all of it made before the first worker."""
+
+    public: tuple[ListeningSockets, ...]
+    """In the order of the configuration's listeners."""
+    admin: ListeningSockets
+    directory: Path
+    """The state directory."""
+    runtime_dir: Path
+    journal_id: bytes
+
+
+@dataclass(slots=True)
+class _Post:
+    """A worker's number, whoever holds it now."""
+
+    process: WorkerProcess | None = None
+    short_lives: int = 0
+    due: float | None = 0.0
+    """When the next one is to be started, on the monotonic clock; None while one runs."""
+
+
+@dataclass(slots=True)
+class _Reload:
+    """A configuration on its way to the workers."""
+
+    generation: int = 0
+    waiting: set[int] = field(default_factory=set)
+    """The numbers of the workers that have not answered yet."""
+
+
+class Supervisor:
+    """One run of an edge, from its first worker to the end of its last."""
+
+    def __init__(
+        self,
+        config: Config,
+        premises: Premises,
+        *,
+        reread: Callable[[], Config] | None,
+        on_ready: Callable[[], None],
+    ) -> None:
+        """`reread` loads the configuration again, raising ConfigError; None: it can't be reloaded.
+
+        `on_ready` is called once, when every worker accepts for the first time.
+        """
+        self._config = config
+        self._premises = premises
+        self._reread = reread
+        self._on_ready = on_ready
+        self._clock = Clock.start()
+        self._block = SharedBlock(config.worker_count())
+        self._posts = [_Post() for _ in self._block.slots]
+        self._selector = selectors.DefaultSelector()
+        self._signals: deque[int] = deque()
+        self._wake, self._waker = socket.socketpair()
+        self._was_ready = False
+        self._reload = _Reload()
+        self._kill_at: float | None = None
+        """Set while the run is ending: when those that have not ended are killed."""
+        self._hopeless = False
+        self.ended_well = True
+        """Whether all workers closed what they had open, as far as they have been told to end."""
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT, then end the workers: the exit status."""
+        self._catch_signals()
+        # What is there now stays as it is, in pages that the workers share.
+        gc.freeze()
+        while self._kill_at is None or self._processes:
+            self._start_due()
+            for key, events in self._selector.select(self._timeout()):
+                key.data(events)
+            while self._signals:
+                self._obey(self._signals.popleft())
+            self._reap()
+            self._kill_late()
+        return 1 if self._hopeless else 0
+
+    @property
+    def _processes(self) -> list[WorkerProcess]:
+        return [post.process for post in self._posts if post.process]
+
+    def _timeout(self) -> float | None:
+        """Seconds until something is due, whatever else happens."""
+        due = [post.due for post in self._posts if post.due is not None]
+        if self._kill_at is not None:
+            due = [self._kill_at]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    # Signals
+
+    def _catch_signals(self) -> None:
+        for end in (self._wake, self._waker):
+            end.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ, lambda _: self._wake.recv(4096))
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: self._signals.append(number))
+
+    def _obey(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            if self._kill_at is None:
+                log.info("ending on %s", signal.Signals(number).name)
+                self._drain()
+            else:
+                self._kill_at = time.monotonic()
+        elif number == signal.SIGHUP and self._kill_at is None:
+            self._reload_config()
+        elif number == signal.SIGUSR1:
+            self._tell_all(control.Reopen())
+
+    # Workers
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for number, post in enumerate(self._posts):
+            if post.due is not None and post.due <= now:
+                post.due = None
+                post.process = self._start(number)
+                self._watch(post.process)
+
+    def _start(self, number: int) -> WorkerProcess:
+        supervisor = os.getpid()
+
+        def become(channel: socket.socket) -> None:
+            self._let_go(number)
+            seat = worker.Seat(
+                number=number,
+                config=self._config,
+                clock=self._clock,
+                directory=self._premises.directory,
+                runtime_dir=self._premises.runtime_dir,
+                journal_id=self._premises.journal_id,
+                block=self._block,
+                channel=channel,
+                public=tuple(one.by_worker[number] for one in self._premises.public),
+                admin=self._premises.admin.by_worker[number],
+            )
+            worker.run(seat, supervisor)
+
+        return fork_worker(number, become)
+
+    def _let_go(self, number: int) -> None:
+        """In a new worker: close what is the supervisor's, and the other workers'."""
+        self._selector.close()
+        self._wake.close()
+        self._waker.close()
+        for process in self._processes:
+            process.channel.close()
+        others = [other for other in range(len(self._posts)) if other != number]
+        for listening in (*self._premises.public, self._premises.admin):
+            for other in others:
+                listening.close_of(other)
+
+    def _tell_all(self, message: control.ToWorker) -> None:
+        for process in self._processes:
+            process.channel.send(message)
+            self._watch(process)
+
+    def _watch(self, process: WorkerProcess) -> None:
+        """Wait for what the worker says, and for room where something could not be sent yet."""
+        wanted = selectors.EVENT_READ
+        if process.channel.wants_write:
+            wanted |= selectors.EVENT_WRITE
+
+        def happened(events: int) -> None:
+            if events & selectors.EVENT_WRITE:
+                process.channel.flush()
+            if events & selectors.EVENT_READ and not self._hear(process):
+                self._selector.unregister(process.channel.sock)
+            else:
+                self._watch(process)
+
+        known = process.channel.sock in self._selector.get_map()
+        change = self._selector.modify if known else self._selector.register
+        change(process.channel.sock, wanted, happened)
+
+    def _hear(self, process: WorkerProcess) -> bool:
+        """Take in what a worker says; False when it will say nothing more."""
+        messages, more = process.channel.receive()
+        for message in messages:
+            match message:
+                case control.Ready():
+                    process.ready = True
+                    self._announce_once()
+                case control.Reloaded(generation, refused):
+                    self._note_reloaded(process, generation, refused)
+        return more
+
+    def _announce_once(self) -> None:
+        ready = [process for process in self._processes if process.ready]
+        if len(ready) == len(self._posts) and not self._was_ready:
+            self._was_ready = True
+            self._on_ready()
+
+    def _reap(self) -> None:
+        for post in self._posts:
+            process = post.process
+            status = process.exit_status() if process else None
+            if process is None or status is None:
+                continue
+            post.process = None
+            self._clear_away(process)
+            if self._kill_at is None:
+                self._replace(post, process, end_in_words(status))
+                self._note_reloaded(process, self._reload.generation, None)
+            else:
+                self.ended_well = self.ended_well and status == 0
+
+    def _clear_away(self, process: WorkerProcess) -> None:
+        """Whatever a worker that has ended left behind."""
+        if process.channel.sock in self._selector.get_map():
+            # It may have said something before its end.
+            self._hear(process)
+            self._selector.unregister(process.channel.sock)
+        process.channel.close()
+        self._block.slots[process.number].clear()
+        peer_path(self._premises.runtime_dir, process.pid).unlink(missing_ok=True)
+
+    def _replace(self, post: _Post, process: WorkerProcess, end: str) -> None:
+        now = time.monotonic()
+        short = not process.ready or now - process.started < _SHORT_LIFE_SECONDS
+        post.short_lives = post.short_lives + 1 if short else 0
+        if not self._was_ready and post.short_lives >= _HOPELESS_STARTS:
+            log.critical("worker %d %s, as those before it: giving up", process.number, end)
+            self._hopeless = True
+            self._drain()
+            return
+        pause = 0.0
+        if post.short_lives > 1:
+            longer = _FIRST_PAUSE_SECONDS * 2.0 ** min(post.short_lives - 2, 16)
+            pause = min(longer, _LONGEST_PAUSE_SECONDS)
+        post.due = now + pause
+        when = f"in {pause:g} s" if pause else "now"
+        log.error(
+            "worker %d (pid %d) %s; another one starts %s", process.number, process.pid, end, when
+        )
+
+    # Reloading
+
+    def _reload_config(self) -> None:
+        if self._reread is None:
+            log.warning("nothing to reload: the configuration came from flags")
+            return
+        try:
+            new = self._reread()
+            config = reloaded(self._config, new)
+            load_certificates(config)
+        except (ConfigError, CertificateRefused) as error:
+            _refuse(error)
+            return
+        for difference in self._config.reload_differences(new):
+            log.warning("a reload can't change this, a restart can: %s", difference)
+        self._config = config
+        logs.configure(config.log.level, "supervisor")
+        numbers = {process.number for process in self._processes}
+        self._reload = _Reload(self._reload.generation + 1, numbers)
+        raw = msgspec.Raw(config.model_dump_json().encode())
+        self._tell_all(control.Reload(self._reload.generation, raw))
+
+    def _note_reloaded(self, process: WorkerProcess, generation: int, refused: str | None) -> None:
+        if refused is not None:
+            log.error("worker %d keeps its configuration: %s", process.number, refused)
+        waiting = self._reload.waiting
+        if generation == self._reload.generation and process.number in waiting:
+            waiting.discard(process.number)
+            if not waiting:
+                log.info("the configuration has been reloaded")
+
+    # The end
+
+    def _drain(self) -> None:
+        self._kill_at = time.monotonic() + self._config.limits.drain_timeout + _CLOSE_SECONDS
+        for post in self._posts:
+            post.due = None
+        # Nobody comes after the workers any more: their own sockets are the last ones, so that
+        # nothing can wait at one that its worker has closed.
+        for listening in (*self._premises.public, self._premises.admin):
+            listening.close()
+        self._tell_all(control.Drain())
+
+    def _kill_late(self) -> None:
+        if self._kill_at is None or time.monotonic() < self._kill_at:
+            return
+        for process in self._processes:
+            log.warning("worker %d has not ended in time and is killed", process.number)
+            os.kill(process.pid, signal.SIGKILL)
+        # Only their deaths are awaited now.
+        self._kill_at = time.monotonic() + _CLOSE_SECONDS
+
+
+def _refuse(error: Exception) -> None:
+    for line in str(error).splitlines():
+        log.error("%s", line)
+    log.error("the configuration was not reloaded; the old one stays in force")

@@ -1,0 +1,259 @@
+"""A worker: one process with an event loop, answering readers and the admin API at its sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from aiohttp import web
+
+from edgeproxy.admin.app import build_admin, reload_admin
+from edgeproxy.cache.errors import StoreError
+from edgeproxy.config.model import Config
+from edgeproxy.proxy.edge import Edge, Place
+from edgeproxy.runtime import control, logs
+from edgeproxy.runtime.access_log import AccessLog
+from edgeproxy.runtime.settings import access_log_settings
+from edgeproxy.runtime.shared import HEARTBEAT_SECONDS
+from edgeproxy.runtime.sockets import BACKLOG, has_waiting, refuse_new
+from edgeproxy.runtime.tls import CertificateRefused, CertificateSelector, load_certificates
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Iterator, Sequence
+    from pathlib import Path
+
+    import msgspec
+
+    from edgeproxy.runtime.clock import Clock
+    from edgeproxy.runtime.shared import SharedBlock
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# A message is the whole configuration, which may have many sites.
+_MAX_MESSAGE = 64 * 1024 * 1024
+# How often something is looked at that nobody tells.
+_LOOK_SECONDS = 0.01
+_EMPTY_SECONDS = 1.0
+# A queue that stayed empty for so long gets no connection whose handshake was under way either.
+_QUIET_SECONDS = 0.05
+_ADMIN_SECONDS = 2.0
+_TLS_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What the supervisor gives a worker, through the fork."""
+
+    number: int
+    config: Config
+    clock: Clock
+    directory: Path
+    """The state directory."""
+    runtime_dir: Path
+    journal_id: bytes
+    block: SharedBlock
+    channel: socket.socket
+    public: tuple[tuple[socket.socket, ...], ...]
+    """This worker's sockets: of each configured listener, one for each of its addresses."""
+    admin: tuple[socket.socket, ...]
+
+
+def run(seat: Seat, supervisor: int) -> None:
+    """Be the worker at `seat` until told to drain. For a process just forked by `supervisor`."""
+    _die_with(supervisor)
+    logs.configure(seat.config.log.level, f"worker {seat.number}")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(seat))
+
+
+async def _work(seat: Seat) -> None:
+    # Made here, for some of it belongs to the running loop.
+    await Worker(seat).run()
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the supervisor is: without it nobody would replace, reload or end us."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+class Worker:
+    """One worker's run."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._config = seat.config
+        self._slot = seat.block.slots[seat.number]
+        self._access_log = AccessLog(access_log_settings(seat.config))
+        place = Place(
+            worker=seat.number,
+            directory=seat.directory,
+            runtime_dir=seat.runtime_dir,
+            journal_id=seat.journal_id,
+            head=seat.block.head,
+            filters=[slot.filter for slot in seat.block.slots],
+        )
+        self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
+        self._admin = build_admin(
+            self._edge, seat.config, seat.config.admin.tokens, self.missing_for_ready
+        )
+        self._certificates = [
+            CertificateSelector(loaded) if loaded else None
+            for loaded in load_certificates(seat.config)
+        ]
+        self._servers: list[asyncio.Server] = []
+
+    async def run(self) -> None:
+        """Answer until the supervisor says to drain, or is gone."""
+        reader, writer = await asyncio.open_connection(sock=self._seat.channel, limit=_MAX_MESSAGE)
+        await self._edge.start()
+        runner = web.AppRunner(
+            self._admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_SECONDS
+        )
+        await runner.setup()
+        for sock in self._seat.admin:
+            await web.SockSite(runner, sock, backlog=BACKLOG).start()
+        await self._listen()
+        self._slot.set_ready(os.getpid())
+        heart = asyncio.create_task(self._beat())
+        writer.write(control.encode(control.Ready()))
+        try:
+            if await self._obey(reader, writer):
+                await self._drain()
+                # The admin API goes on until here: whoever watches sees a node that is not ready.
+                await _hold_off(self._seat.admin)
+        finally:
+            heart.cancel()
+            await runner.cleanup()
+            await self._edge.close()
+            self._access_log.close()
+
+    def missing_for_ready(self) -> list[str]:
+        """Why this node is not ready; nothing when every worker accepts and the store is usable."""
+        missing = [
+            f"worker {number} does not accept connections"
+            for number, slot in enumerate(self._seat.block.slots)
+            if not slot.accepts()
+        ]
+        try:
+            self._edge.tier.lookup(bytes(16))
+        except StoreError as error:
+            missing.append(f"the store is not usable: {error}")
+        return missing
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock, tls in self._public():
+            server = await loop.create_server(
+                self._edge.server, sock=sock, backlog=BACKLOG, **_tls_options(tls, self._config)
+            )
+            self._servers.append(server)
+
+    def _public(self) -> Iterator[tuple[socket.socket, CertificateSelector | None]]:
+        for sockets, certificates in zip(self._seat.public, self._certificates, strict=True):
+            for sock in sockets:
+                yield sock, certificates
+
+    async def _beat(self) -> None:
+        while True:
+            self._slot.beat(self._edge.in_flight, self._edge.server.open_connections)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Do what the supervisor says; True once it says to drain, False when it is gone."""
+        while line := await reader.readline():
+            match control.to_worker.decode(line):
+                case control.Drain():
+                    return True
+                case control.Reopen():
+                    self._access_log.reopen()
+                case control.Reload(generation, raw):
+                    refused = self._reload(raw)
+                    writer.write(control.encode(control.Reloaded(generation, refused)))
+        return False
+
+    def _reload(self, raw: msgspec.Raw) -> str | None:
+        """Take a configuration over; what is wrong with it if it can't be, and nothing changes."""
+        try:
+            config = Config.model_validate_json(bytes(raw))
+            certificates = load_certificates(config)
+        except (ValueError, CertificateRefused) as error:
+            return str(error)
+        for selector, loaded in zip(self._certificates, certificates, strict=True):
+            if selector is not None:
+                selector.replace(loaded)
+        self._config = config
+        self._edge.reload(config)
+        reload_admin(self._admin, config, config.admin.tokens)
+        logs.configure(config.log.level, f"worker {self._seat.number}")
+        self._access_log.reopen(access_log_settings(config))
+        return None
+
+    async def _drain(self) -> None:
+        """Accept what already waits and nothing more, and let what is in flight come to its end."""
+        try:
+            async with asyncio.timeout(self._config.limits.drain_timeout):
+                await _hold_off([sock for sock, _ in self._public()])
+                accepted = asyncio.gather(*self._accept_last(), return_exceptions=True)
+                self._slot.set_draining()
+                self._edge.begin_drain()
+                await accepted
+                await self._edge.server.drained()
+        except TimeoutError:
+            left = self._edge.server.open_connections
+            log.warning("%d connections did not end in time and are cut off", left)
+
+    def _accept_last(self) -> list[Awaitable[object]]:
+        """Stop listening. Whatever waits at that moment is still taken in: awaitables for that."""
+        loop = asyncio.get_running_loop()
+        taken: list[Awaitable[object]] = []
+        for (sock, tls), server in zip(self._public(), self._servers, strict=True):
+            options = _tls_options(tls, self._config)
+            with suppress(OSError):
+                while True:
+                    connection, _ = sock.accept()
+                    connection.setblocking(False)
+                    taken.append(
+                        loop.connect_accepted_socket(self._edge.server, connection, **options)
+                    )
+            server.close()
+        return taken
+
+
+def _tls_options(certificates: CertificateSelector | None, config: Config) -> dict[str, Any]:
+    """What an event loop is told of a listener's TLS."""
+    if certificates is None:
+        return {}
+    return {
+        "ssl": certificates.context,
+        "ssl_handshake_timeout": config.limits.header_timeout,
+        "ssl_shutdown_timeout": _TLS_END_SECONDS,
+    }
+
+
+async def _hold_off(sockets: Sequence[socket.socket]) -> None:
+    """Let nothing new come to these sockets, and wait until nothing waits at them.
+
+    Where new connections can't be held off, there is nothing to wait for: they go on to come.
+    """
+    if not all(refuse_new(sock) for sock in sockets):
+        return
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + _EMPTY_SECONDS
+    empty_since = loop.time()
+    while loop.time() < min(give_up, empty_since + _QUIET_SECONDS):
+        await asyncio.sleep(_LOOK_SECONDS)
+        if any(map(has_waiting, sockets)):
+            empty_since = loop.time()

@@ -1,0 +1,223 @@
+"""What an intermediary takes out of messages and adds to them (RFC 9110 7.6, RFC 7239)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from edgeproxy.semantics.fields import (
+    OWS,
+    Fields,
+    is_token,
+    list_members,
+    split_unquoted,
+    unquote,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+    Address: TypeAlias = IPv4Address | IPv6Address
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        # RFC 9110 7.6.1, and Transfer-Encoding and Trailer, which belong to a message's framing
+        *(b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer"),
+        *(b"transfer-encoding", b"upgrade", b"http2-settings"),
+        # RFC 9111 3.1, RFC 9110 11.7: between a client and the next proxy
+        *(b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"),
+    }
+)
+"""The fields that are for the next recipient alone."""
+
+# RFC 9110 7.6.1: fields for all recipients must not be named by Connection. Taking these out at
+# a sender's word would change what a message is for, or whether it may be stored.
+_FOR_ALL: Final = frozenset(
+    {
+        *(b"host", b"content-length", b"content-type", b"content-encoding", b"date", b"age"),
+        *(b"cache-control", b"expires", b"pragma", b"vary", b"set-cookie", b"authorization"),
+        *(b"surrogate-control", b"cdn-cache-control", b"vercel-cdn-cache-control"),
+    }
+)
+
+# What a proxy says of the client and its request. Origins build links, redirects and whole pages
+# from these, and none of them is in the cache key: from a stranger, one such field would be served
+# to everybody. All that begin with X-Forwarded- belong here too.
+_SAID_BY_PROXIES: Final = frozenset(
+    {
+        *(b"forwarded", b"x-host", b"x-original-host", b"x-http-host-override"),
+        *(b"x-scheme", b"x-url-scheme", b"front-end-https", b"x-original-forwarded-for"),
+        *(b"x-real-ip", b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"true-client-ip"),
+        *(b"cf-connecting-ip", b"fastly-client-ip"),
+    }
+)
+
+# Makes an origin answer for another target than the one that the key is made of, or (Proxy) turns
+# into an environment variable of CGI programs. Proxies pass these on unseen, so that even trusted
+# ones vouch for none of them.
+_NEVER_FORWARDED: Final = frozenset({b"x-original-url", b"x-rewrite-url", b"proxy"})
+
+# The same for the method. Beyond GET and HEAD nothing is cached, and clients that can send no
+# other method than POST depend on them.
+_METHOD_OVERRIDES: Final = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
+)
+_KEYED_METHODS: Final = frozenset({b"GET", b"HEAD"})
+
+_REPLACED: Final = frozenset(
+    {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
+)
+_UNKNOWN: Final = b"unknown"  # RFC 7239 6.2
+
+
+def end_to_end(fields: Fields) -> Fields:
+    """The fields that are to be passed on, and may be stored (RFC 9110 7.6.1, RFC 9111 3.1)."""
+    named = {option.lower() for option in list_members(fields.get_all(b"connection"))}
+    return fields.without(HOP_BY_HOP | (named - _FOR_ALL))
+
+
+def forwarded_request_fields(
+    fields: Fields,
+    *,
+    client: str,
+    trusted: bool,
+    scheme: str,
+    host: str,
+    version: str,
+    pseudonym: str,
+    method: bytes = b"GET",
+    peer: str | None = None,
+) -> Fields:
+    """A request's fields as the origin is to see them, Host as received.
+
+    `client` and `trusted` are what `client_address` gave; `scheme` and `host` (with its port; ""
+    if there is none) are those of the cache key, which X-Forwarded-Proto and -Host always repeat.
+    `version` is that of the request ("1.1"), `pseudonym` this proxy's name in Via. `peer` is the
+    trusted proxy that the request came from, which is then added behind the addresses that it
+    named; None if the client itself is at the other end, or the proxy is to stay unnamed.
+
+    What an untrusted client says in such fields is replaced (RFC 7239 8.1), and other well-known
+    fields by which it could change a shared response are left out.
+    """
+    kept = Fields(pair for pair in end_to_end(fields) if not _withheld(pair[0], trusted, method))
+    chain, forwarded = kept.joined(b"x-forwarded-for"), kept.joined(b"forwarded")
+    if chain:
+        # `client_address` has gone by this field: a proxy that sets it commonly hands the client's
+        # own Forwarded on, and two stories must not be told.
+        forwarded = None
+        chain = _appended(chain, peer.encode()) if peer else chain
+    else:
+        chain = (client if peer in (None, client) else f"{client}, {peer}").encode()
+    nearest = peer if forwarded and peer else client
+    added = [(b"X-Forwarded-For", chain), (b"X-Forwarded-Proto", scheme.encode())]
+    if host:
+        added.append((b"X-Forwarded-Host", host.encode()))
+    added.append((b"Forwarded", _appended(forwarded, _forwarded_element(nearest, host, scheme))))
+    return _with_via(kept, version, pseudonym).without(_REPLACED).plus(*added)
+
+
+def response_via(fields: Fields, version: str, pseudonym: str) -> Fields:
+    """A response's fields with this proxy in Via; `version` is the origin's (RFC 9110 7.6.3)."""
+    return _with_via(fields, version, pseudonym)
+
+
+def client_address(
+    fields: Fields, peer: str, trusted_networks: Sequence[IPv4Network | IPv6Network]
+) -> tuple[str, bool]:
+    """The client's address, and whether the connection comes from a trusted proxy.
+
+    `peer` is the address at the other end of the connection. If it is trusted, X-Forwarded-For,
+    or in its absence Forwarded, is read from the right, up to the first address that is not
+    trusted: what stands to its left, anybody may have written. A node without a valid address
+    ends the search at the proxy that named it.
+    """
+    address = _address(peer.encode())
+    if address is None:
+        return peer, False
+    if not _trusts(trusted_networks, address):
+        return str(address), False
+    for node in _nodes(fields):
+        claimed = _address(node)
+        if claimed is None:
+            break
+        address = claimed
+        if not _trusts(trusted_networks, address):
+            break
+    return str(address), True
+
+
+def _withheld(name: bytes, trusted: bool, method: bytes) -> bool:
+    # CGI, WSGI and their like give "X_Forwarded_Host" and "X-Forwarded-Host" one name. A proxy
+    # that minds the one lets the other pass, so that it is trusted in no hands.
+    folded = name.lower().replace(b"_", b"-")
+    if folded in _NEVER_FORWARDED or (folded in _METHOD_OVERRIDES and method in _KEYED_METHODS):
+        return True
+    said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(b"x-forwarded-")
+    return said_by_proxy and (not trusted or b"_" in name)
+
+
+def _with_via(fields: Fields, version: str, pseudonym: str) -> Fields:
+    member = f"{version} {pseudonym}".encode()
+    existing = fields.joined(b"via")
+    if existing is None:
+        return fields.plus((b"Via", member))
+    return fields.replacing(b"via", _appended(existing, member))
+
+
+def _appended(existing: bytes | None, member: bytes) -> bytes:
+    return existing + b", " + member if existing else member
+
+
+def _forwarded_element(client: str, host: str, scheme: str) -> bytes:
+    # RFC 7239 4: forwarded-pair = token "=" ( token / quoted-string ); 6: an IPv6 address has
+    # brackets and, as its colons are in no token, quotes.
+    address = _address(client.encode())
+    if address is None:
+        node = _UNKNOWN
+    elif isinstance(address, IPv6Address):
+        node = f'"[{address}]"'.encode()
+    else:
+        node = str(address).encode()
+    pairs = [b"for=" + node]
+    if host:
+        name = host.encode()
+        pairs.append(b"host=" + (name if is_token(name) else b'"%b"' % name))
+    pairs.append(b"proto=" + scheme.encode())
+    return b";".join(pairs)
+
+
+def _nodes(fields: Fields) -> Iterator[bytes]:
+    # From the one nearest to this proxy.
+    chain = fields.joined(b"x-forwarded-for")
+    if chain is not None:
+        yield from (node.strip(OWS) for node in reversed(chain.split(b",")))
+        return
+    for element in reversed(list_members(fields.get_all(b"forwarded"))):
+        yield _for_node(element)
+
+
+def _for_node(element: bytes) -> bytes:
+    for pair in split_unquoted(element, b";"):
+        name, _, value = pair.partition(b"=")
+        if name.lower() == b"for":
+            return value if is_token(value) else unquote(value) or b""
+    return b""
+
+
+def _address(node: bytes) -> Address | None:
+    # An address, "IPv4:port", "[IPv6]" or "[IPv6]:port"; an IPv4 address in IPv6 form is itself.
+    text = node.decode("latin-1")
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _trusts(networks: Sequence[IPv4Network | IPv6Network], address: Address) -> bool:
+    return any(address in network for network in networks)

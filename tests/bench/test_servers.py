@@ -1,0 +1,53 @@
+"""The benchmark's servers: that their configurations are good, and what happens without them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.servers import ORIGIN, SERVERS, Place, Server, program
+from edgeproxy.config.describe import warnings
+from edgeproxy.config.load import load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def place(folder: Path) -> Place:
+    return Place(folder, port=18001, origin=18002, spare_port=18003)
+
+
+def test_edgeproxy_is_given_a_good_configuration(tmp_path: Path) -> None:
+    (edge,) = (server for server in SERVERS if server.name == "edgeproxy")
+    command = edge.launch(place(tmp_path)).command
+    config = load_config(command[command.index("--config") + 1])
+    assert warnings(config) == []
+    assert (config.worker_count(), config.log.access) == (1, "off")
+    assert str(config.sites["shop"].origins[0].url) == "http://127.0.0.1:18002"
+
+
+@pytest.mark.skipif(program("nginx") is None, reason="nginx is not installed")
+@pytest.mark.parametrize("server", [ORIGIN, SERVERS[0]], ids=lambda server: server.name)
+def test_nginx_is_given_a_good_configuration(server: Server, tmp_path: Path) -> None:
+    launch = server.launch(place(tmp_path))
+    done = subprocess.run([*launch.command, "-t"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
+def test_without_the_programs_it_says_so_and_fails_only_in_ci(ci: str, status: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": "/nowhere", "CI": ci},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert "nothing is measured, for want of" in done.stderr
+    assert "apt-get install" in done.stderr
+    assert "wrk" in done.stderr

@@ -1,0 +1,441 @@
+"""Preparing a store's folder: what can be trusted stays, what can't is set aside, and said."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeproxy.cache import prepare
+from edgeproxy.cache.errors import StoreInUse, StoreUnusable
+from edgeproxy.cache.prepare import Prepared, prepare_store
+from edgeproxy.cache.store import open_tier
+from tests.cache.samples import (
+    EVERYTHING,
+    JOURNAL_ID,
+    KIB,
+    Time,
+    config,
+    must_put,
+    response,
+    some_bytes,
+)
+from tests.kit import RedisServer
+
+
+def journal(folder: Path) -> bytes:
+    """A journal that is always there and whole."""
+    return JOURNAL_ID
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "store"
+
+
+def run(directory: Path, check_journal: Callable[[Path], bytes | str] = journal) -> Prepared:
+    return prepare_store(config(f"lmdb:{directory}", directory), directory, check_journal)
+
+
+async def fill(directory: Path, prepared: Prepared, count: int = 40) -> None:
+    """What a worker does: store, and close."""
+    tier = open_tier(
+        config(f"lmdb:{directory}", directory),
+        directory,
+        worker=0,
+        journal_id=prepared.journal_id,
+        clock=Time(),
+    )
+    for number in range(count):
+        size = 200 * KIB if number == 3 else 3000
+        await must_put(tier, response(str(number), tags=("t",)), some_bytes(size))
+    await tier.close()
+
+
+async def stored_in(directory: Path, prepared: Prepared) -> int:
+    """How many responses are there, all of them whole."""
+    tier = open_tier(
+        config(f"lmdb:{directory}", directory),
+        directory,
+        worker=0,
+        journal_id=prepared.journal_id,
+        clock=Time(),
+    )
+    with tier.snapshot() as snapshot:
+        found = snapshot.responses(EVERYTHING, None, 10_000)
+        assert len(found) == snapshot.count(EVERYTHING) == tier.entries
+    for stored in found:
+        await tier.read(stored)
+    # And it can be written to.
+    await must_put(tier, response("one more"))
+    await tier.delete([response("one more").id])
+    await tier.close()
+    return len(found)
+
+
+@pytest.fixture
+async def filled(directory: Path) -> Path:
+    """A store with 40 responses that was closed cleanly."""
+    prepared = run(directory)
+    assert prepared.messages == []
+    assert prepared.journal_id == JOURNAL_ID
+    await fill(directory, prepared)
+    prepared.close(clean=True)
+    return directory
+
+
+async def check_set_aside(directory: Path, *why: str, names: set[str] | None = None) -> None:
+    prepared = run(directory)
+    (message,) = prepared.messages
+    for word in (*why, "set aside in", str(directory)):
+        assert word in message
+    assert await stored_in(directory, prepared) == 0
+    (aside,) = directory.glob("damaged-*")
+    assert {path.name for path in aside.iterdir()} == (names or {"responses", "bodies"})
+    prepared.close(clean=True)
+    again = run(directory)
+    assert again.messages == []
+    again.close(clean=True)
+
+
+# -- what stays
+
+
+async def test_a_store_that_was_closed_is_there_again(filled: Path) -> None:
+    prepared = run(filled)
+    assert prepared.messages == []
+    assert await stored_in(filled, prepared) == 40
+    prepared.close(clean=True)
+
+
+async def test_a_store_whose_processes_were_killed_is_there_again(filled: Path) -> None:
+    run(filled).close(clean=False)
+    prepared = run(filled)
+    assert prepared.messages == []
+    assert await stored_in(filled, prepared) == 40
+    prepared.close(clean=False)
+
+
+async def test_a_store_that_was_closed_is_good_after_the_machine_went_down(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_boot", lambda: "another boot")
+    prepared = run(filled)
+    assert prepared.messages == []
+    assert await stored_in(filled, prepared) == 40
+    prepared.close(clean=True)
+
+
+def test_the_folder_is_for_its_user_alone(directory: Path) -> None:
+    run(directory).close(clean=True)
+    for path in directory.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0 or path.name == "state.json", path
+    assert directory.stat().st_mode & 0o077 == 0
+
+
+# -- what is set aside
+
+
+async def test_open_while_the_machine_went_down(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(filled).close(clean=False)
+    monkeypatch.setattr(prepare, "_boot", lambda: "another boot")
+    await check_set_aside(filled, "machine went down")
+
+
+def garbage(data: Path) -> None:
+    data.write_bytes(some_bytes(50_000))
+
+
+def empty(data: Path) -> None:
+    data.write_bytes(b"")
+
+
+def cut(data: Path) -> None:
+    os.truncate(data, data.stat().st_size // 2 // 4096 * 4096)
+
+
+def cut_to_its_head(data: Path) -> None:
+    os.truncate(data, 3 * 4096)
+
+
+def flip_meta(data: Path) -> None:
+    flip(data, range(16, 2 * 4096, 64))
+
+
+def flip_everywhere(data: Path) -> None:
+    flip(data, range(2 * 4096, data.stat().st_size, 512))
+
+
+def flip_heads_of_pages(data: Path) -> None:
+    flip(data, range(2 * 4096 + 10, data.stat().st_size, 4096))
+
+
+def flip(data: Path, places: range) -> None:
+    content = bytearray(data.read_bytes())
+    for place in places:
+        content[place] ^= 0xFF
+    data.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [garbage, empty, cut, cut_to_its_head, flip_meta, flip_everywhere, flip_heads_of_pages],
+)
+async def test_a_damaged_index(filled: Path, harm: Callable[[Path], None]) -> None:
+    harm(filled / "responses" / "data.mdb")
+    await check_set_aside(filled, "can't be trusted")
+
+
+@pytest.mark.parametrize("harm", [garbage, cut, cut_to_its_head, flip_meta, flip_everywhere])
+async def test_a_damaged_index_too_large_to_check_each_page(
+    filled: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check may even be killed by what it reads."""
+    hook = filled.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import lmdb.verify\nlmdb.verify.verify = lambda *paths, **options: []\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+    harm(filled / "responses" / "data.mdb")
+    await check_set_aside(filled, "can't be trusted")
+
+
+async def test_single_flipped_bytes_are_found_or_do_no_harm(filled: Path) -> None:
+    """Wherever a byte flips, nothing wrong is ever given out, and nothing crashes."""
+    good = filled.with_name("good")
+    shutil.copytree(filled, good)
+    size = (good / "responses" / "data.mdb").stat().st_size
+    for place in range(2 * 4096 + 77, size, size // 4):
+        shutil.rmtree(filled)
+        shutil.copytree(good, filled)
+        flip(filled / "responses" / "data.mdb", range(place, place + 1))
+        prepared = run(filled)
+        tier = open_tier(
+            config(f"lmdb:{filled}", filled),
+            filled,
+            worker=0,
+            journal_id=JOURNAL_ID,
+            clock=Time(),
+        )
+        for number in range(40):
+            for stored in tier.lookup(response(str(number)).primary):
+                assert stored == response(str(number), tags=("t",), body=stored.body)
+        await tier.close()
+        prepared.close(clean=True)
+
+
+async def test_a_damaged_row(filled: Path) -> None:
+    data = filled / "responses" / "data.mdb"
+    content = data.read_bytes()
+    for place in _all_places(content, b"text/plain"):
+        content = content[:place] + b"TEXT" + content[place + 4 :]
+    data.write_bytes(content)
+    await check_set_aside(filled, "row", "is damaged")
+
+
+def _all_places(content: bytes, what: bytes) -> list[int]:
+    places, place = [], content.find(what)
+    while place >= 0:
+        places.append(place)
+        place = content.find(what, place + 1)
+    return places
+
+
+def set_state(directory: Path, **changes: object) -> None:
+    path = directory / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+async def test_another_format(filled: Path) -> None:
+    set_state(filled, format=99)
+    await check_set_aside(filled, "format 99")
+
+
+async def test_a_state_that_cannot_be_read(filled: Path) -> None:
+    (filled / "state.json").write_text("{")
+    await check_set_aside(filled, "state.json")
+
+
+async def test_responses_of_unknown_origin(filled: Path) -> None:
+    (filled / "state.json").unlink()
+    await check_set_aside(filled, "state.json")
+
+
+async def test_bodies_that_lie_elsewhere(filled: Path) -> None:
+    set_state(filled, bodies="cache.test:6379/0")
+    await check_set_aside(filled, "cache.test:6379/0")
+
+
+async def test_responses_of_another_journal(filled: Path) -> None:
+    prepared = run(filled, lambda _: b"another journal ")
+    (message,) = prepared.messages
+    assert "another journal" in message
+    assert await stored_in(filled, prepared) == 0
+    prepared.close(clean=True)
+
+
+async def test_a_damaged_journal_takes_the_responses_along(filled: Path) -> None:
+    asked = []
+
+    def check_journal(folder: Path) -> bytes | str:
+        asked.append(folder)
+        if len(asked) == 1:
+            folder.mkdir()
+            return "the journal has lost a record"
+        assert not folder.exists()
+        return b"a new journal's."
+
+    prepared = run(filled, check_journal)
+    assert asked == [filled / "journal"] * 2
+    (message,) = prepared.messages
+    assert "the journal has lost a record" in message
+    assert prepared.journal_id == b"a new journal's."
+    (aside,) = filled.glob("damaged-*")
+    assert {path.name for path in aside.iterdir()} == {"journal", "responses", "bodies"}
+    assert await stored_in(filled, prepared) == 0
+    prepared.close(clean=True)
+
+
+def test_a_journal_that_cannot_be_made_is_said(directory: Path) -> None:
+    with pytest.raises(StoreUnusable, match="always damaged"):
+        run(directory, lambda _: "always damaged")
+    run(directory).close(clean=True)
+
+
+async def test_one_damaged_store_is_kept_at_most(filled: Path) -> None:
+    for _ in range(2):
+        set_state(filled, format=99)
+        await check_set_aside(filled, "format 99", names=None)
+        prepared = run(filled)
+        await fill(filled, prepared, 4)
+        prepared.close(clean=True)
+
+
+def test_a_damaged_lock_table_is_made_anew(directory: Path) -> None:
+    run(directory).close(clean=True)
+    (directory / "responses" / "lock.mdb").write_bytes(b"not what LMDB wrote" * 100)
+    prepared = run(directory)
+    assert prepared.messages == []
+    prepared.close(clean=True)
+
+
+# -- what is cleared
+
+
+async def test_what_was_left_over_is_cleared(filled: Path) -> None:
+    bodies = filled / "bodies"
+    (kept,) = bodies.glob("*/*")
+    for name in ("00/00000000000000ff", "00/not-a-body", "00/ "):
+        (bodies / name).parent.mkdir(exist_ok=True)
+        (bodies / name).write_bytes(b"left over")
+    (filled / "tmp" / "123-spool").write_bytes(b"left over")
+    prepared = run(filled)
+    assert list(bodies.glob("*/*")) == [kept]
+    assert not list(filled.glob("tmp/*"))
+    assert await stored_in(filled, prepared) == 40
+    prepared.close(clean=True)
+
+
+async def test_a_body_on_its_way_in_when_all_were_killed_is_cleared(filled: Path) -> None:
+    prepared = run(filled)
+    tier = open_tier(
+        config(f"lmdb:{filled}", filled), filled, worker=0, journal_id=JOURNAL_ID, clock=Time()
+    )
+    spool = tier.spool()
+    await spool.append(some_bytes(200 * KIB))
+    ref, _ = await tier._take_body(spool)
+    await spool.close()
+    await tier.close()
+    prepared.close(clean=False)
+    assert len(list((filled / "bodies").glob("*/*"))) == 2
+    prepared = run(filled)
+    (left,) = (filled / "bodies").glob("*/*")
+    assert left.name != ref.id.hex()
+    prepared.close(clean=True)
+
+
+def test_workers_own_indexes_do_not_outlive_a_run(directory: Path) -> None:
+    (directory / "worker-0" / "responses").mkdir(parents=True)
+    prepared = prepare_store(config("memory:", directory), directory, journal)
+    assert prepared.messages == []
+    assert not list(directory.glob("worker-*"))
+    assert not (directory / "responses").exists()
+    prepared.close(clean=True)
+
+
+async def test_an_index_of_bodies_in_redis_is_kept(
+    directory: Path, redis_server: RedisServer
+) -> None:
+    chosen = config(redis_server.url(), directory)
+    for expected in (0, 1):
+        prepared = prepare_store(chosen, directory, journal)
+        assert prepared.messages == []
+        tier = open_tier(chosen, directory, worker=0, journal_id=JOURNAL_ID, clock=Time())
+        assert tier.entries == expected
+        await must_put(tier, response())
+        await tier.close()
+        prepared.close(clean=True)
+    other = prepare_store(config(redis_server.url(3), directory), directory, journal)
+    assert f":{redis_server.port}/3" in other.messages[0]
+    other.close(clean=True)
+
+
+# -- who has the folder
+
+
+def test_a_folder_that_another_edgeproxy_has(directory: Path) -> None:
+    prepared = run(directory)
+    with pytest.raises(StoreInUse, match=rf"process {os.getpid()}\) has {directory}"):
+        run(directory)
+    prepared.close(clean=True)
+    prepared.close(clean=True)
+    run(directory).close(clean=True)
+
+
+async def test_a_killed_supervisors_workers_keep_the_folder_until_they_end(
+    directory: Path,
+) -> None:
+    script = (
+        "import fcntl, os, sys, time\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.flock(fd, fcntl.LOCK_EX)\n"
+        "os.pwrite(fd, b'%d' % os.getpid(), 0)\n"
+        "worker = os.fork()\n"
+        "if not worker:\n"
+        "    sys.stdin.read()\n"
+        "    os._exit(0)\n"
+        "print('locked', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    directory.mkdir(parents=True)
+    command = [sys.executable, "-c", script, str(directory / "lock")]
+    supervisor = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert supervisor.stdin is not None
+    assert supervisor.stdout is not None
+    assert supervisor.stdout.readline() == b"locked\n"
+    with pytest.raises(StoreInUse, match=f"process {supervisor.pid}"):
+        run(directory)
+    supervisor.kill()
+    supervisor.wait()
+    waiting = asyncio.create_task(asyncio.to_thread(run, directory))
+    await asyncio.sleep(0.15)
+    assert not waiting.done()
+    # The worker sees the end of its input, as one sees that its supervisor has gone.
+    supervisor.stdin.close()
+    supervisor.stdout.close()
+    (await waiting).close(clean=True)
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for directory in (tmp_path / "file", tmp_path / "file" / "store"):
+        with pytest.raises(StoreUnusable, match="can't use the folder"):
+            run(directory)

@@ -1,0 +1,365 @@
+"""The journal: durable before it is acknowledged, in one order for all processes, checked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lmdb
+import pytest
+
+from edgeproxy.invalidation import journal as journal_module
+from edgeproxy.invalidation.journal import (
+    JournalDamaged,
+    JournalError,
+    LocalJournal,
+    Record,
+    check_journal,
+)
+from edgeproxy.invalidation.selectors import Mode, Selector
+from tests.invalidation.appender import mapped_head
+from tests.invalidation.samples import new_head, record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[LocalJournal]:
+    opened = LocalJournal(tmp_path / "journal", new_head())
+    yield opened
+    await opened.close()
+
+
+def everything(journal: LocalJournal) -> list[Record]:
+    return journal.since(0, 1 << 32, 1 << 32)
+
+
+# -- appending and reading
+
+
+async def test_a_record_comes_back_as_it_was_given_with_its_position(
+    journal: LocalJournal,
+) -> None:
+    selectors = (
+        Selector.by_tag("shop", "käse"),
+        Selector.by_url("shop", "a.test", b"/\xff", "preview"),
+    )
+    draft = record(*selectors, mode=Mode.DELETE, matched=3)
+    written = await journal.append(draft)
+    assert written.position == 1
+    assert everything(journal) == [written]
+    assert (written.selectors, written.mode, written.matched) == (selectors, Mode.DELETE, 3)
+
+
+async def test_concurrent_appends_go_to_the_disk_together(
+    journal: LocalJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    append_all = journal.append_all
+    monkeypatch.setattr(
+        journal, "append_all", lambda drafts: (batches.append(len(drafts)), append_all(drafts))[1]
+    )
+    drafts = [record(Selector.by_tag("shop", str(number))) for number in range(200)]
+    written = await asyncio.gather(*map(journal.append, drafts))
+    assert [each.position for each in written] == list(range(1, 201))
+    assert [each.selectors for each in written] == [each.selectors for each in drafts]
+    assert everything(journal) == written
+    assert sum(batches) == 200
+    assert len(batches) <= 3
+
+
+async def test_the_head_is_published_after_the_record_is_durable_and_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = new_head()
+    journal = LocalJournal(tmp_path, head)
+    seen: list[tuple[int, int]] = []
+    publish = head.publish
+
+    def publishing(position: int) -> None:
+        seen.append((head.get(), len(everything(journal))))
+        publish(position)
+
+    monkeypatch.setattr(head, "publish", publishing)
+    await journal.append(record())
+    assert seen == [(0, 1)]
+    assert head.get() == 1
+    await journal.close()
+
+
+async def test_a_caller_who_goes_away_takes_nothing_back(journal: LocalJournal) -> None:
+    task = asyncio.create_task(journal.append(record()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await journal.append(record())).position == 2
+    assert [each.position for each in everything(journal)] == [1, 2]
+
+
+async def test_a_journal_that_cannot_be_written_tells_every_caller_and_goes_on(
+    journal: LocalJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> list[Record]:
+        raise JournalError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "append_all", full)
+        results = await asyncio.gather(
+            *(journal.append(record()) for _ in range(3)), return_exceptions=True
+        )
+    assert [str(each) for each in results] == ["no room"] * 3
+    assert (await journal.append(record())).position == 1
+
+
+async def test_closing_waits_for_what_is_being_written(tmp_path: Path) -> None:
+    journal = LocalJournal(tmp_path, new_head())
+    tasks = [asyncio.create_task(journal.append(record())) for _ in range(20)]
+    await asyncio.sleep(0)
+    await journal.close()
+    assert [(await task).position for task in tasks] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "limit", "positions"),
+    [(0, 9, 99, [1, 2, 3, 4, 5]), (2, 4, 99, [3, 4]), (0, 5, 2, [1, 2]), (5, 9, 99, [])],
+)
+async def test_records_are_read_in_order_between_two_positions(
+    journal: LocalJournal, since: int, until: int, limit: int, positions: list[int]
+) -> None:
+    journal.append_all([record() for _ in range(5)])
+    assert [each.position for each in journal.since(since, until, limit)] == positions
+
+
+async def test_it_goes_on_where_it_was_and_stays_the_same_journal(tmp_path: Path) -> None:
+    first = LocalJournal(tmp_path / "a", new_head())
+    first.append_all([record(), record()])
+    await first.close()
+    head = new_head()
+    again = LocalJournal(tmp_path / "a", head)
+    assert head.get() == 2
+    assert again.id == first.id
+    assert (await again.append(record())).position == 3
+    other = LocalJournal(tmp_path / "b", new_head())
+    assert other.id != again.id
+    await again.close()
+    await other.close()
+
+
+# -- trimming
+
+
+async def test_the_newest_records_are_kept_and_those_not_dealt_with(
+    journal: LocalJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "KEPT_RECORDS", 10)
+    monkeypatch.setattr(journal_module, "_TRIM_STEP", 8)
+    assert journal.oldest() == 1
+    journal.append_all([record() for _ in range(40)])
+    assert journal.trim(3) is True
+    assert journal.oldest() == 4
+    steps = 0
+    while not journal.trim(40):
+        steps += 1
+    assert steps == 3
+    assert journal.oldest() == 31
+    assert [each.position for each in journal.since(0, 40)] == list(range(31, 41))
+    journal.verify()
+
+
+async def test_records_that_take_too_much_room_go_though_they_are_few(
+    journal: LocalJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_TRIM_BYTES", 100_000)
+    tags = [Selector.by_tag("shop", "x" * 1000 + str(number)) for number in range(10)]
+    journal.append_all([record(*tags) for _ in range(40)])
+    for _ in range(100):
+        journal.trim(40)
+    assert 1 < journal.oldest() <= 40
+    assert journal.append_all([record()])[0].position == 41
+
+
+# -- several processes, and their deaths
+
+
+@contextmanager
+def appender(folder: Path, batches: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the journal open, and appends once it is sent a line."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.invalidation.appender"),
+            *(str(folder / "journal"), str(folder / "head"), str(batches)),
+        ],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+
+
+def acknowledged(lines: list[str]) -> list[int]:
+    # The last line may have been cut by the kill.
+    return [int(number) for line in lines if line.endswith("\n") for number in line.split()]
+
+
+async def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    told: list[int] = []
+    for patience in (1, 7, 20):
+        with appender(tmp_path) as process:
+            start(process)
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(patience)]
+            process.kill()
+            told += acknowledged([*lines, *process.stdout.readlines()])
+    head = mapped_head(tmp_path / "head")
+    journal = LocalJournal(tmp_path / "journal", head)
+    journal.verify()
+    positions = [each.position for each in everything(journal)]
+    assert positions == list(range(1, len(positions) + 1))
+    assert len(told) >= 3 * (1 + 7 + 20)
+    assert told == sorted(set(told))
+    assert set(told) <= set(positions)
+    assert head.get() == positions[-1]
+    await journal.close()
+
+
+async def test_two_processes_share_one_order_and_see_all(tmp_path: Path) -> None:
+    with appender(tmp_path, 100) as one, appender(tmp_path, 100) as two:
+        start(one)
+        start(two)
+        told = [acknowledged(process.communicate()[0].splitlines(True)) for process in (one, two)]
+    assert sorted(told[0] + told[1]) == list(range(1, 601))
+    assert told[0] == sorted(told[0])
+    assert told[1] == sorted(told[1])
+    head = mapped_head(tmp_path / "head")
+    assert head.get() == 600
+    journal = LocalJournal(tmp_path / "journal", head)
+    assert [each.position for each in everything(journal)] == list(range(1, 601))
+    await journal.close()
+
+
+async def test_what_was_durable_and_not_yet_visible_becomes_so_at_the_next_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = new_head()
+    journal = LocalJournal(tmp_path, head)
+    with monkeypatch.context() as patch:
+        patch.setattr(head, "publish", lambda _: None)  # as if killed before
+        journal.append_all([record()])
+    assert head.get() == 0
+    await journal.close()
+    again = LocalJournal(tmp_path, head)
+    assert head.get() == 1
+    await again.close()
+
+
+# -- damage
+
+
+async def filled(folder: Path) -> bytes:
+    journal = LocalJournal(folder, new_head())
+    journal.append_all([record(Selector.by_tag("shop", f"tag-{number}")) for number in range(500)])
+    await journal.close()
+    return journal.id
+
+
+async def test_a_sound_journal_passes_its_check(tmp_path: Path) -> None:
+    assert await filled(tmp_path) == check_journal(tmp_path)
+
+
+def test_an_absent_journal_is_made_by_its_check(tmp_path: Path) -> None:
+    identity = check_journal(tmp_path / "new")
+    assert len(identity) == 16
+    assert check_journal(tmp_path / "new") == identity
+
+
+def garbled(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def one_letter_off(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for at in range(len(content)):
+        if content[at : at + 7] == b"tag-123":
+            content[at : at + 7] = b"tag-124"
+    path.write_bytes(content)
+
+
+def pages_swapped_out(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xaa" * (size - 2 * 4096))
+
+
+@pytest.mark.parametrize("damage", [garbled, cut_short, one_letter_off, pages_swapped_out])
+async def test_a_damaged_journal_is_told_with_its_folder(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    await filled(tmp_path)
+    damage(tmp_path / "data.mdb")
+    with pytest.raises(JournalDamaged, match=str(tmp_path)):
+        check_journal(tmp_path)
+
+
+async def test_a_missing_record_is_damage(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    with lmdb.open(str(tmp_path), max_dbs=2, map_size=1 << 30) as env:
+        records = env.open_db(b"records")
+        with env.begin(records, write=True) as transaction:
+            assert transaction.delete((77).to_bytes(8, "big"))
+    with pytest.raises(JournalDamaged, match="lost"):
+        LocalJournal(tmp_path, new_head())
+    with pytest.raises(JournalDamaged, match="lost"):
+        check_journal(tmp_path)
+
+
+async def test_a_damaged_record_is_never_taken_for_another(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    one_letter_off(tmp_path / "data.mdb")
+    journal = LocalJournal(tmp_path, new_head())
+    with pytest.raises(JournalDamaged, match=str(tmp_path)):
+        everything(journal)
+    await journal.close()
+
+
+async def test_a_journal_of_another_version_is_not_read(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    with lmdb.open(str(tmp_path), max_dbs=2, map_size=1 << 30) as env:
+        meta = env.open_db(b"meta")
+        with env.begin(meta, write=True) as transaction:
+            transaction.put(b"format", b"edgeproxy journal 7")
+    with pytest.raises(JournalDamaged, match="another version"):
+        check_journal(tmp_path)
+
+
+def test_a_folder_that_cannot_be_used_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(JournalError, match="file") as told:
+        check_journal(tmp_path / "file" / "journal")
+    assert not isinstance(told.value, JournalDamaged)

@@ -1,0 +1,243 @@
+"""What a purge answers, what it leaves behind, and what a dry run does not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgeproxy.invalidation import service as service_module
+from edgeproxy.invalidation.journal import JournalError
+from edgeproxy.invalidation.selectors import Mode, Selector
+from tests.invalidation.conftest import working
+from tests.invalidation.samples import response
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgeproxy.invalidation.journal import Record
+    from tests.invalidation.conftest import Worker
+
+HOME = Selector.by_tag("shop", "home")
+SALE = Selector.by_tag("shop", "sale")
+ALL = Selector.by_everything("shop")
+
+
+async def fill(worker: Worker) -> None:
+    """a, b: home; b, c: sale; d: none; e: home, preview; f: home, another site."""
+    await worker.store("a", tags=("home",))
+    await worker.store("b", tags=("home", "sale"))
+    await worker.store("c", tags=("sale",))
+    await worker.store("d")
+    await worker.store("e", tags=("home",), environment="preview")
+    await worker.store("f", tags=("home",), site="blog")
+
+
+def journal_of(worker: Worker) -> list[Record]:
+    return worker.journal.since(0, 1 << 32)
+
+
+# -- effect
+
+
+async def test_a_purge_is_in_force_and_on_record_when_it_is_answered(worker: Worker) -> None:
+    await fill(worker)
+    result = await worker.purge(HOME, mode=Mode.DELETE)
+    assert (result.position, result.matched, result.dry_run) == (1, 3, False)
+    assert worker.head.get() == 1
+    (kept,) = journal_of(worker)
+    assert (kept.id, kept.position, kept.matched) == (result.id, 1, 3)
+    assert (kept.selectors, kept.mode) == ((HOME,), Mode.DELETE)
+    assert (kept.actor, kept.source, kept.time) == ("editor", "192.0.2.1", 5000.0)
+    stands = {name: worker.stands(name) for name in "abcdef"}
+    assert stands == {**dict.fromkeys("abe", "deleted"), **dict.fromkeys("cdf", "valid")}
+
+
+async def test_an_invalidation_marks_and_a_later_fetch_is_good_again(worker: Worker) -> None:
+    await fill(worker)
+    assert (await worker.purge(HOME, mode=Mode.INVALIDATE)).matched == 3
+    assert worker.stands("a") == "invalidated"
+    await worker.store("a", tags=("home",))
+    assert worker.stands("a") == "valid"
+    assert worker.stands("b") == "invalidated"
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_purge_during_a_fetch_applies_to_what_it_brings(worker: Worker, mode: Mode) -> None:
+    with worker.view.hold() as hold:
+        await worker.purge(HOME, mode=mode)
+        await worker.store("a", tags=("home",), position=hold.position)
+    assert worker.stands("a") == ("absent" if mode is Mode.DELETE else "invalidated")
+
+
+async def test_another_worker_sees_a_purge_at_once(tmp_path: Path) -> None:
+    async with working(tmp_path, workers=2) as (one, two):
+        await fill(one)
+        assert two.stands("a") == "valid"
+        await one.purge(HOME, mode=Mode.DELETE)
+        assert two.stands("a") == "deleted"
+
+
+# -- counts
+
+
+@pytest.mark.parametrize(
+    ("selectors", "matched"),
+    [
+        ([HOME], 3),
+        ([HOME, SALE], 4),
+        ([SALE, SALE], 2),
+        ([ALL], 5),
+        ([ALL, HOME, Selector.by_url("shop", None, b"/d")], 5),
+        ([Selector.by_tag("shop", "home", "preview")], 1),
+        ([Selector.by_everything("shop", "production")], 4),
+        ([Selector.by_tag("blog", "home"), SALE], 3),
+        ([Selector.by_url("shop", None, b"/a")], 1),
+        ([Selector.by_url("shop", "shop.test", b"/a")], 1),
+        ([Selector.by_url("shop", "else.test", b"/a")], 0),
+        ([Selector.by_tag("shop", "nobody")], 0),
+    ],
+)
+@pytest.mark.parametrize("count_first", [1000, 0])
+async def test_each_response_counts_once_whatever_picks_it(
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    selectors: list[Selector],
+    matched: int,
+    count_first: int,
+) -> None:
+    monkeypatch.setattr(service_module, "_COUNT_FIRST", count_first)
+    monkeypatch.setattr(service_module, "_STEP", 2)
+    await fill(worker)
+    assert (await worker.purge(*selectors, mode=Mode.DELETE, dry_run=True)).matched == matched
+    assert (await worker.purge(*selectors, mode=Mode.DELETE)).matched == matched
+    assert (await worker.purge(*selectors, mode=Mode.DELETE)).matched == 0
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_what_was_deleted_before_is_not_counted_again(worker: Worker, swept: bool) -> None:
+    await fill(worker)
+    await worker.purge(SALE, mode=Mode.DELETE)
+    await worker.store("c", tags=("sale",))
+    if swept:
+        await worker.settle()
+    assert (await worker.purge(HOME, mode=Mode.INVALIDATE)).matched == 2
+    assert (await worker.purge(HOME, mode=Mode.INVALIDATE)).matched == 2
+    assert (await worker.purge(ALL, mode=Mode.DELETE)).matched == 4
+
+
+async def test_one_selector_is_counted_without_a_look_at_what_it_picks(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(worker)
+    monkeypatch.setattr("edgeproxy.cache.snapshot.Snapshot.responses", None)
+    assert (await worker.purge(HOME, mode=Mode.INVALIDATE)).matched == 3
+    assert (await worker.purge(ALL, mode=Mode.DELETE)).matched == 5
+
+
+async def test_a_long_count_does_not_keep_a_purge_from_taking_effect(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_COUNT_FIRST", 1)
+    monkeypatch.setattr(service_module, "_STEP", 1)
+    await fill(worker)
+    purge = asyncio.create_task(worker.purge(HOME, SALE, mode=Mode.DELETE))
+    while worker.head.get() == 0:
+        await asyncio.sleep(0)
+    assert not purge.done()
+    assert worker.stands("a") == "deleted"
+    # The sweep takes them out of the store, and yet they count.
+    await worker.settle()
+    assert worker.stands("a") == "absent"
+    assert (await purge).matched == 4
+    assert journal_of(worker)[0].matched is None
+
+
+async def test_rules_that_a_count_needs_stay_until_it_is_done(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_COUNT_FIRST", 0)
+    monkeypatch.setattr(service_module, "_STEP", 1)
+    await fill(worker)
+    worker.append(ALL, mode=Mode.DELETE)
+    purge = asyncio.create_task(worker.purge(HOME, mode=Mode.INVALIDATE))
+    while worker.head.get() == 1:
+        await asyncio.sleep(0)
+    assert not purge.done()
+    await worker.settle()
+    assert (await purge).matched == 0
+
+
+async def test_a_store_that_each_worker_has_for_itself_is_counted_over_all(
+    tmp_path: Path,
+) -> None:
+    async with working(tmp_path, workers=2, url="memory:") as (one, two):
+        await one.store("a", tags=("home",))
+        await two.store("a", tags=("home",))
+        await two.store("b", tags=("home",))
+        assert (await one.purge(HOME, mode=Mode.INVALIDATE)).matched == 2
+        assert (one.stands("a"), two.stands("a")) == ("invalidated", "invalidated")
+
+
+# -- dry runs, refusals
+
+
+async def test_a_dry_run_leaves_nothing_behind(worker: Worker) -> None:
+    await fill(worker)
+    await worker.purge(Selector.by_tag("shop", "other"), mode=Mode.INVALIDATE)
+    result = await worker.purge(HOME, mode=Mode.DELETE, dry_run=True)
+    assert (result.id, result.position, result.matched, result.dry_run) == (None, 1, 3, True)
+    assert len(journal_of(worker)) == 1
+    assert worker.stands("a") == "valid"
+
+
+async def test_a_purge_of_nothing_is_a_mistake(worker: Worker) -> None:
+    with pytest.raises(ValueError, match="selector"):
+        await worker.purge(mode=Mode.DELETE)
+
+
+async def test_a_purge_that_could_not_be_recorded_says_so_and_did_nothing(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> list[Record]:
+        raise JournalError("no room")
+
+    await fill(worker)
+    monkeypatch.setattr(worker.journal, "append_all", full)
+    with pytest.raises(JournalError):
+        await worker.purge(HOME, mode=Mode.DELETE)
+    assert worker.stands("a") == "valid"
+
+
+# -- unsafe requests (RFC 9111 4.4)
+
+
+async def test_what_an_unsafe_request_changed_is_invalidated(worker: Worker) -> None:
+    await fill(worker)
+    await worker.service.invalidate_urls("shop", [("shop.test", b"/a"), ("shop.test", b"/x")])
+    assert (worker.stands("a"), worker.stands("b")) == ("invalidated", "valid")
+    (kept,) = journal_of(worker)
+    assert kept.selectors == (Selector.by_url("shop", "shop.test", b"/a"),)
+    assert (kept.mode, kept.actor) == (Mode.INVALIDATE, "origin")
+
+
+async def test_an_unsafe_request_on_another_host_changes_nothing_here(worker: Worker) -> None:
+    await fill(worker)
+    await worker.service.invalidate_urls("shop", [("else.test", b"/a")])
+    assert journal_of(worker) == []
+
+
+async def test_nothing_is_recorded_where_nothing_is_stored_or_on_its_way(worker: Worker) -> None:
+    await worker.service.invalidate_urls("shop", [("shop.test", b"/a")])
+    assert journal_of(worker) == []
+
+
+async def test_what_is_on_its_way_during_an_unsafe_request_is_invalidated(
+    worker: Worker,
+) -> None:
+    with worker.view.hold() as hold:
+        worker.flying.add(response("a").target_id)
+        await worker.service.invalidate_urls("shop", [("shop.test", b"/a")])
+        await worker.store("a", position=hold.position)
+    assert worker.stands("a") == "invalidated"

@@ -1,0 +1,341 @@
+"""A site's origins: what they are told, which of them is asked, and what is made of the answer."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from edgeproxy.config.site import Site
+from edgeproxy.config.sites import SitePolicy
+from edgeproxy.proxy.errors import OriginFailed, OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.pool import OriginAnswer, OriginPool, Pools
+from edgeproxy.proxy.request import EdgeRequest
+from edgeproxy.semantics.cache_control import request_directives
+from edgeproxy.semantics.dates import format_http_date
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.key import cache_key
+from tests.kit import CLOSE, Answer, ScriptedOrigin
+from tests.proxy.origin_client import body_of, pieces
+
+NOON = 1_780_000_000.0
+
+
+class Clock:
+    """Time stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def policy_of(*origins: ScriptedOrigin | str, name: str = "shop", **settings: Any) -> SitePolicy:
+    urls = [one if isinstance(one, str) else one.url for one in origins]
+    settings.setdefault("timeouts", {"connect": 5.0, "first_byte": 5.0, "between_bytes": 5.0})
+    return SitePolicy.of(name, Site(origins=tuple({"url": url} for url in urls), **settings))
+
+
+def request_of(policy: SitePolicy, *pairs: tuple[bytes, bytes], **changes: Any) -> EdgeRequest:
+    settings: dict[str, Any] = {
+        "method": b"GET",
+        "target": b"/",
+        "version": "1.1",
+        "fields": Fields(((b"Host", b"www.shop.example"), *pairs)),
+        "authority": "www.shop.example",
+        "scheme": "https",
+        "client": "192.0.2.7",
+        "trusted": False,
+        "policy": policy,
+        "environment": "production",
+        "key": cache_key(policy.name, "https", "www.shop.example", b"/", policy.key),
+        "directives": request_directives(Fields()),
+        "honour_directives": False,
+        "has_body": False,
+    }
+    return EdgeRequest(**(settings | changes))
+
+
+@asynccontextmanager
+async def pool_of(policy: SitePolicy, clock: Clock) -> AsyncIterator[OriginPool]:
+    pool = OriginPool(policy, clock)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def ask(pool: OriginPool, request: EdgeRequest, **arguments: Any) -> OriginAnswer:
+    given = {"body": None, "length": None, "on_interim": None} | arguments
+    return await pool.send(request, request.fields, **given)
+
+
+# -- the request
+
+
+async def test_the_origin_is_told_who_asks_and_through_whom(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    policy = policy_of(origin)
+    request = request_of(
+        policy,
+        (b"Connection", b"close, X-Hop"),
+        (b"X-Hop", b"1"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"TE", b"trailers"),
+        (b"Upgrade", b"h2c"),
+        (b"Expect", b"100-continue"),
+        (b"X-Forwarded-For", b"203.0.113.9"),
+        (b"Accept", b"text/html"),
+        target=b"/%2f//a;b?",
+    )
+    origin.otherwise(Answer())
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request)
+    (seen,) = origin.requests
+    assert seen.target == "/%2f//a;b?"
+    assert dict(seen.head.pairs) == {
+        b"Host": b"www.shop.example",
+        b"Accept": b"text/html",
+        b"Via": b"1.1 edgeproxy",
+        b"X-Forwarded-For": b"192.0.2.7",
+        b"X-Forwarded-Proto": b"https",
+        b"X-Forwarded-Host": b"www.shop.example",
+        b"Forwarded": b"for=192.0.2.7;host=www.shop.example;proto=https",
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "authority", "expected"),
+    [
+        ("pass", "www.shop.example:8443", "www.shop.example:8443"),
+        ("pass", "", "{origin}"),
+        ("origin", "www.shop.example", "{origin}"),
+        ("backend.example", "www.shop.example", "backend.example"),
+    ],
+)
+@pytest.mark.parametrize("present", [True, False], ids=["Host sent", "none sent"])
+async def test_host_is_what_the_site_wants(
+    origin: ScriptedOrigin, clock: Clock, setting: str, authority: str, expected: str, present: bool
+) -> None:
+    policy = policy_of(origin, host_header=setting)
+    fields = Fields(((b"hOsT", b"first.example"),) if present else ())
+    origin.otherwise(Answer())
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request_of(policy, authority=authority, fields=fields))
+    (seen,) = origin.requests
+    assert seen.lines("host") == [expected.format(origin=origin.authority)]
+    assert seen.head.pairs[0][0].lower() == b"host"
+
+
+async def test_an_upgrade_is_asked_for_only_when_it_is_wanted(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    policy = policy_of(origin)
+    wish = ((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"websocket"))
+    origin.otherwise(Answer(426))
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request_of(policy, *wish), upgrade=True)
+        await ask(pool, request_of(policy, *wish))
+    asked, plain = origin.requests
+    assert (asked.field("connection"), asked.field("upgrade")) == ("Upgrade", "websocket")
+    assert (plain.field("connection"), plain.field("upgrade")) == (None, None)
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.1", "100-continue"), ("1.0", None)])
+async def test_a_body_is_waited_for_where_both_sides_can(
+    origin: ScriptedOrigin, clock: Clock, version: str, expected: str | None
+) -> None:
+    policy = policy_of(origin)
+    request = request_of(policy, (b"Expect", b"100-continue"), method=b"PUT", version=version)
+    origin.otherwise(Answer())
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request, body=pieces(b"abc"), length=3)
+    assert (origin.requests[0].field("expect"), origin.requests[0].body) == (expected, b"abc")
+
+
+# -- the answer
+
+
+async def test_the_answer_is_fit_to_be_handed_on(origin: ScriptedOrigin, clock: Clock) -> None:
+    def later(_: object) -> Answer:
+        clock.now += 3
+        return Answer(203, {"X": "1", "Connection": "X-Hop", "X-Hop": "2"}, b"page", "chunked")
+
+    policy = policy_of(origin)
+    origin.otherwise(later)
+    async with pool_of(policy, clock) as pool:
+        answer = await ask(pool, request_of(policy))
+        assert answer.fields.raw == (
+            (b"X", b"1"),
+            (b"Via", b"1.1 edgeproxy"),
+            (b"Date", format_http_date(NOON + 3)),
+        )
+        assert (answer.status, answer.request_time, answer.response_time) == (203, NOON, NOON + 3)
+        assert await body_of(answer.response) == b"page"
+
+
+async def test_a_date_is_left_alone(origin: ScriptedOrigin, clock: Clock) -> None:
+    policy = policy_of(origin)
+    origin.otherwise(Answer(200, {"Date": "Thu, 01 Jan 1970 00:00:00 GMT", "Via": "1.0 inner"}))
+    async with pool_of(policy, clock) as pool:
+        answer = await ask(pool, request_of(policy))
+    assert answer.fields.get_all(b"date") == (b"Thu, 01 Jan 1970 00:00:00 GMT",)
+    assert answer.fields.get_all(b"via") == (b"1.0 inner, 1.1 edgeproxy",)
+
+
+async def test_interim_responses_are_handed_on_without_what_is_for_the_connection(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    heard: list[tuple[int, tuple[tuple[bytes, bytes], ...]]] = []
+
+    async def hear(status: int, reason: bytes, fields: Fields) -> None:
+        heard.append((status, fields.raw))
+
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: keep-alive\r\n\r\n"
+    policy = policy_of(origin)
+    origin.otherwise([hints + b"HTTP/1.1 204 No Content\r\n\r\n"])
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request_of(policy), on_interim=hear)
+    assert heard == [(103, ((b"Link", b"</a.css>"), (b"Via", b"1.1 edgeproxy")))]
+
+
+# -- several origins
+
+
+@pytest.fixture
+async def others() -> AsyncIterator[list[ScriptedOrigin]]:
+    async with ScriptedOrigin() as one, ScriptedOrigin() as other:
+        for origin in (one, other):
+            origin.otherwise(Answer(body=b"ok"))
+        yield [one, other]
+
+
+def counts(origins: list[ScriptedOrigin]) -> list[int]:
+    return [len(origin.requests) for origin in origins]
+
+
+async def test_origins_take_turns(others: list[ScriptedOrigin], clock: Clock) -> None:
+    policy = policy_of(*others)
+    async with pool_of(policy, clock) as pool:
+        for _ in range(6):
+            await body_of((await ask(pool, request_of(policy))).response)
+    assert counts(others) == [3, 3]
+
+
+async def test_an_origin_that_is_down_is_passed_over_and_found_again(
+    others: list[ScriptedOrigin], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = policy_of(*others)
+    request = request_of(policy, method=b"POST")
+    await others[0].stop_listening()
+    with caplog.at_level(logging.INFO, logger="edgeproxy.proxy.pool"):
+        async with pool_of(policy, clock) as pool:
+            for _ in range(6):
+                answer = await ask(pool, request, body=pieces(b"abc"), length=3)
+                assert await body_of(answer.response) == b"ok"
+            assert counts(others) == [0, 6]
+            assert {one.body for one in others[1].requests} == {b"abc"}
+            await others[0].start()
+            await body_of((await ask(pool, request)).response)
+            assert counts(others) == [0, 7]
+            clock.now += 11
+            for _ in range(2):
+                await body_of((await ask(pool, request)).response)
+            assert counts(others) == [1, 8]
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        f"shop: the origin {others[0].url} does not answer: "
+        "no connection to the origin: connection refused",
+        f"shop: the origin {others[0].url} answers again",
+    ]
+
+
+async def test_when_all_are_down_the_reader_is_told(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others)
+    for origin in others:
+        await origin.stop_listening()
+    async with pool_of(policy, clock) as pool:
+        for _ in range(3):
+            with pytest.raises(OriginUnreachable):
+                await ask(pool, request_of(policy))
+
+
+@pytest.mark.parametrize("reply", [[CLOSE], [1.0], [b"nonsense\r\n"]], ids=["end", "late", "bad"])
+async def test_a_request_that_was_sent_is_not_sent_to_another(
+    others: list[ScriptedOrigin], clock: Clock, reply: list[Any]
+) -> None:
+    timeouts = {"connect": 5.0, "first_byte": 0.2, "between_bytes": 5.0}
+    policy = policy_of(*others, timeouts=timeouts)
+    others[0].otherwise(reply)
+    async with pool_of(policy, clock) as pool:
+        with pytest.raises(OriginFailed):
+            await ask(pool, request_of(policy))
+    assert counts(others) == [1, 0]
+    others[0].complaints.clear()
+
+
+# -- reloading
+
+
+async def test_a_pool_lives_on_where_nothing_of_it_changes(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    policy = policy_of(origin)
+    origin.otherwise(Answer(body=b"ok"))
+    pools = Pools(clock)
+    await body_of((await ask(pools.of(policy), request_of(policy))).response)
+    changed = policy_of(origin, ttl={"default": 5.0})
+    pools.reload([changed])
+    assert pools.of(changed) is pools.of(policy)
+    await body_of((await ask(pools.of(changed), request_of(changed))).response)
+    assert origin.connections == 1
+    await pools.close()
+    await origin.quiet()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pool": {"max_connections": 2}}, {"timeouts": {"connect": 1.0}}, {"host_header": "origin"}],
+    ids=str,
+)
+async def test_a_changed_pool_is_replaced_and_the_old_one_runs_dry(
+    origin: ScriptedOrigin, clock: Clock, settings: dict[str, Any]
+) -> None:
+    go_on = asyncio.Event()
+    origin.otherwise(Answer(body=b"ok", hold_body=go_on))
+    policy = policy_of(origin)
+    changed = policy_of(origin, **settings)
+    pools = Pools(clock)
+    old = pools.of(policy)
+    answer = await ask(old, request_of(policy))
+    pools.reload([changed])
+    assert pools.of(changed) is not old
+    late = await ask(old, request_of(policy))
+    go_on.set()
+    assert await body_of(answer.response) == await body_of(late.response) == b"ok"
+    await origin.quiet()
+    await pools.close()
+
+
+async def test_closing_ends_what_is_under_way(origin: ScriptedOrigin, clock: Clock) -> None:
+    origin.otherwise(Answer(body=b"ok", hold=asyncio.Event()))
+    policy, gone = policy_of(origin), policy_of(origin, name="gone")
+    pools = Pools(clock)
+    asking = [asyncio.create_task(ask(pools.of(one), request_of(one))) for one in (policy, gone)]
+    await origin.seen("/", 2)
+    pools.reload([policy])
+    await pools.close()
+    for one in asking:
+        with pytest.raises(OriginFailed):
+            await one
+        assert not isinstance(one.exception(), OriginTimedOut)

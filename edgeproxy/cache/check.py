@@ -1,17 +1,15 @@
-"""Looks into an index before anybody relies on it: `python -m edgeproxy.cache.check`.
-
-A process of its own, because a damaged file can kill the process that maps it. It says what it
-found on its standard output, in JSON, and clears away bodies that were left over.
-"""
+"""Looks into an index before anybody relies on it, and clears away bodies that were left over."""
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
+import select
+import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import lmdb
@@ -22,6 +20,8 @@ from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import ID_SIZE, DamagedRow, body_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgeproxy.cache.index import Txn
     from edgeproxy.cache.stored import StoredResponse
 
@@ -29,6 +29,7 @@ VERIFIED_BYTES = 16 * 2**20
 """Largest index whose every page is checked; of the rows of larger ones, as many as time allows."""
 _SECONDS = 1.0
 _ALL = sys.maxsize
+_CHILD_SECONDS = 300.0
 
 _DAMAGE = (
     lmdb.CorruptedError,
@@ -51,6 +52,38 @@ class Damaged(Exception):
     """The index is not what was written, or not this store's."""
 
 
+def check_in_child(responses: Path, bodies: Path, max_bytes: int, journal_id: bytes) -> Finding:
+    """`check_index` in a process of its own: a damaged file can kill the one that maps it.
+
+    That process is forked, so the caller must have no other threads, nor that index open.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            # To die of what it reads is one of its answers, and nothing to make a noise about.
+            faulthandler.disable()
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            finding = check_index(responses, bodies, max_bytes, journal_id)
+            os.write(writing, json.dumps(finding).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        in_time = select.select([pipe], [], [], _CHILD_SECONDS)[0]
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+        report = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if not in_time:
+        return Finding("damaged", "it can't be read to its end")
+    if not report:
+        return Finding("damaged", f"reading it ends in signal {os.WTERMSIG(status)}")
+    verdict, reason = json.loads(report)
+    return Finding(verdict, reason)
+
+
 def check_index(responses: Path, bodies: Path, max_bytes: int, journal_id: bytes) -> Finding:
     """Check the index in `responses`, made where there is none, and clear what was left over."""
     try:
@@ -67,10 +100,11 @@ def check_index(responses: Path, bodies: Path, max_bytes: int, journal_id: bytes
         # Without a cause it says that the index is another version's, or another journal's.
         damaged = error.__cause__ is None or isinstance(error.__cause__, _DAMAGE)
         return Finding("damaged" if damaged else "unusable", str(error))
-    except _DAMAGE as error:
-        return Finding("damaged", str(error))
     except (lmdb.Error, OSError) as error:
-        return Finding("unusable", f"{responses}: {error}")
+        return Finding("damaged" if isinstance(error, _DAMAGE) else "unusable", str(error))
+    except Exception as error:
+        # Whatever it is, it comes from what was read.
+        return Finding("damaged", repr(error))
     return Finding("sound", "")
 
 
@@ -143,14 +177,3 @@ def _is_body(name: str, index: Index, txn: Txn) -> bool:
     except ValueError:
         return False
     return txn.get(body_id, db=index.bodies) is not None if body_id else False
-
-
-def main(arguments: list[str]) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    responses, bodies, max_bytes, journal_id = arguments
-    finding = check_index(Path(responses), Path(bodies), int(max_bytes), bytes.fromhex(journal_id))
-    sys.stdout.write(json.dumps(finding))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ from aiocache import RedisCache, SimpleMemoryCache
 from aiocache.serializers import NullSerializer
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreUnusable
+from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreFull, StoreUnusable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from edgeproxy.config.urls import AiocacheStore
 
     T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 CHUNK_SIZE = 1024 * 1024
 
@@ -56,6 +59,7 @@ class AiocacheBodies:
         self._namespace = namespace
         self._ttl = ttl
         self._quiet_until = 0.0
+        self._failing = False
 
     async def write(self, body_id: bytes, spool: Spool) -> None:
         for number, start in enumerate(range(0, spool.size, CHUNK_SIZE)):
@@ -64,7 +68,9 @@ class AiocacheBodies:
                 await self._ask(self._cache.add, self._key(body_id, number), chunk, ttl=self._ttl)
             except (BodyUnreachable, ValueError) as error:
                 # A ValueError says that the key is taken, as after an older index was put back.
-                raise StoreUnusable(f"the body can't be written: {error}") from error
+                full = isinstance(error.__cause__, OutOfMemoryError)
+                kind = StoreFull if full else StoreUnusable
+                raise kind(f"the body can't be written: {error}") from error
 
     async def read(self, ref: BodyRef) -> bytes:
         chunks = [await self._chunk(ref, number) for number in range(_chunks(ref))]
@@ -111,11 +117,21 @@ class AiocacheBodies:
         if monotonic() < self._quiet_until:
             raise BodyUnreachable("the store for bodies did not answer a moment ago")
         try:
-            return await command(*arguments, **options)
+            answer = await command(*arguments, **options)
+        except ResponseError as error:
+            # It refuses this one thing; others it may well do.
+            raise BodyUnreachable(f"the store for bodies: {error}") from error
         except (OSError, RedisError) as error:
             self._quiet_until = monotonic() + _PAUSE
             reason = str(error) or "no answer in time"
+            if not self._failing:
+                log.warning("the store for bodies fails: %s", reason)
+            self._failing = True
             raise BodyUnreachable(f"the store for bodies: {reason}") from error
+        if self._failing:
+            log.warning("the store for bodies works again")
+            self._failing = False
+        return answer
 
 
 class MemoryBodies(AiocacheBodies):

@@ -85,13 +85,13 @@ class Index:
                 max_spare_txns=8,
                 readahead=False,
             )
+            try:
+                self._open_databases()
+            except BaseException:
+                self.env.close()
+                raise
         except (lmdb.Error, OSError) as error:
             raise StoreUnusable(f"can't open the index in {directory}: {error}") from error
-        try:
-            self._open_databases()
-        except BaseException:
-            self.env.close()
-            raise
 
     def _open_databases(self) -> None:
         open_db = self.env.open_db

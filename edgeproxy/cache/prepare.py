@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeproxy.cache.check import Finding
+from edgeproxy.cache.check import check_in_child
 from edgeproxy.cache.errors import StoreInUse, StoreUnusable
 from edgeproxy.cache.layout import BODIES, FORMAT, RESPONSES, SPOOLS, WORKER
 from edgeproxy.cache.store import alive
@@ -48,7 +45,6 @@ JOURNAL = "journal"
 _LOCK = "lock"
 _STATE = "state.json"
 _SET_ASIDE = "damaged-"
-_CHECK_SECONDS = 300.0
 _LOCK_SECONDS = 10.0
 """How long to wait for the workers of a supervisor that was killed; they notice, and end."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -98,7 +94,7 @@ def prepare_store(config: Config, directory: Path, check_journal: CheckJournal) 
     it; where there is none it makes one. What can't be trusted is set aside, and a message says so:
     the store begins empty then. Without its journal, no stored response can be trusted.
 
-    Raises StoreInUse and StoreUnusable.
+    The caller must have no other threads: it is forked. Raises StoreInUse and StoreUnusable.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -173,28 +169,11 @@ def _distrust(directory: Path, now: _State) -> str | None:
 
 def _check(directory: Path, max_bytes: int, journal_id: bytes) -> str | None:
     """What is wrong with the index; raises StoreUnusable where nobody can tell."""
-    command = [sys.executable, "-m", "edgeproxy.cache.check"]
-    command += [str(directory / RESPONSES), str(directory / BODIES)]
     # What LMDB knows of readers and writers is of no use without them, and may be damaged too.
     (directory / RESPONSES / "lock.mdb").unlink(missing_ok=True)
-    try:
-        run = subprocess.run(  # noqa: S603 - our own interpreter
-            [*command, str(max_bytes), journal_id.hex()],
-            capture_output=True,
-            timeout=_CHECK_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "it can't be read to its end"
-    if run.returncode < 0:
-        return f"reading it ends in signal {-run.returncode}"
-    try:
-        finding = Finding(*json.loads(run.stdout))
-    except (ValueError, TypeError):
-        lines = run.stderr.decode(errors="replace").strip().splitlines() or ["no answer"]
-        raise StoreUnusable(f"can't check {directory}: {lines[-1]}") from None
+    finding = check_in_child(directory / RESPONSES, directory / BODIES, max_bytes, journal_id)
     if finding.verdict == "unusable":
-        raise StoreUnusable(finding.reason)
+        raise StoreUnusable(f"can't use {directory / RESPONSES}: {finding.reason}")
     return finding.reason if finding.verdict == "damaged" else None
 
 

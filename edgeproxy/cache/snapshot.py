@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Protocol
 
 from edgeproxy.cache.layout import KEY_SIZE, DamagedRow, host_key, site_key, tag_key
+from edgeproxy.cache.writer import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ class Snapshot:
 
     It may be used in any thread, by one at a time. Left open, it keeps LMDB from using space again,
     so it is for a moment. Where there are several indexes (each worker has its own), what is in
-    several of them is one response with one id.
+    several of them is one response with one id. What LMDB raises comes as StoreUnusable.
     """
 
     def __init__(self, indexes: Sequence[Index]) -> None:
@@ -57,6 +58,7 @@ class Snapshot:
         self._views: list[tuple[Index, ReadTxn]] = []
         self._stack = ExitStack()
 
+    @translated()
     def __enter__(self) -> Snapshot:
         self._views = [
             (index, self._stack.enter_context(index.reading())) for index in self._indexes
@@ -72,6 +74,7 @@ class Snapshot:
         self._views = []
         self._stack.close()
 
+    @translated()
     def count(self, selects: Selects) -> int:
         """How many responses it picks. With one index this costs the same however many they are."""
         if len(self._views) > 1:
@@ -80,10 +83,12 @@ class Snapshot:
             cursor.count() for index, txn in self._views for cursor in _lists(index, txn, selects)
         )
 
+    @translated()
     def ids(self, selects: Selects, after: bytes | None, limit: int) -> list[bytes]:
         """The ids of what it picks, in order, at most `limit` of those that follow `after`."""
         return list(islice(self._merged(selects, after, limit), limit))
 
+    @translated()
     def responses(self, selects: Selects, after: bytes | None, limit: int) -> list[StoredResponse]:
         """What it picks, in the order of ids, as `ids`: at most `limit` ids.
 
@@ -96,7 +101,7 @@ class Snapshot:
                     stored = index.row(txn, row_id)
                 except DamagedRow:
                     continue
-                # Of a target, another index may have the id in another environment.
+                # Another index need not have the same response under that id.
                 if stored is not None and _picks(selects, stored):
                     found.append(stored)
         return found

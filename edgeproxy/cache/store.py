@@ -34,7 +34,8 @@ def open_tier(
 ) -> SharedTier:
     """The tier of one worker of the node, in a folder that `prepare_store` has seen to.
 
-    Call it after the fork, in the process that uses it. Raises StoreUnusable.
+    Where bodies are in the worker's memory, it may store its share of `max_bytes`. Call this after
+    the fork, in the process that uses it. Raises StoreUnusable.
     """
     store = config.store
     per_worker = isinstance(store.url, MemoryStore)

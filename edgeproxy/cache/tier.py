@@ -315,8 +315,10 @@ class SharedTier:
     async def expire_step(
         self, cursor: bytes | None, is_dead: Callable[[StoredResponse], bool]
     ) -> bytes | None:
-        """Look at the next rows and remove the dead. Begins with None, goes on with what it gave,
-        until that is None. `is_dead` is called in the writing thread."""
+        """Look at the next rows, and remove the dead.
+
+        A walk begins with None and goes on with what the last step gave, until that is None.
+        """
         seen, following = await self._writer.run(self._index.walk, cursor or b"\0", STEP)
         dead = [stored for stored in seen if is_dead(stored)]
         if dead:
@@ -332,7 +334,7 @@ class SharedTier:
             try:
                 await self._bodies.remove(ref)
             except StoreUnusable as error:
-                log.warning("%s", error)
+                log.debug("%s", error)
                 break
             removed.append(ref)
         if removed:

@@ -73,9 +73,13 @@ class Writer:
         self._thread.submit(run)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do something else in the thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+        """Do something else with the index in the thread."""
+
+        def run() -> T:
+            with translated():
+                return work(*args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def close(self) -> None:
         """Finish what has been submitted."""

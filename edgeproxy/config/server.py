@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from edgeproxy.config import scalars
 from edgeproxy.config.addresses import Address, is_ip_address, normal_host
@@ -110,6 +110,13 @@ class Admin(Section):
         return name in self.allowed_hosts or any(one in self.allowed_hosts for one in parents)
 
 
+def fit_object_size(tier: Store | Memory) -> None:
+    """A default that is larger than the whole tier is no more than that; one that was set stays."""
+    if "max_object_bytes" not in tier.model_fields_set:
+        # The one way to set a field of a frozen model, allowed to its own validators.
+        tier.__dict__["max_object_bytes"] = min(tier.max_object_bytes, tier.max_bytes)
+
+
 class Store(Section):
     """The shared store: what is kept beyond a worker's memory."""
 
@@ -137,6 +144,11 @@ class Store(Section):
         examples=["/var/lib/edgeproxy"],
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Store:
+        fit_object_size(self)
+        return self
+
     @property
     def directory(self) -> Path | None:
         """Where the journal and the index live; None: in a temporary folder, for one run."""
@@ -160,6 +172,11 @@ class Memory(Section):
         description="longest body that is kept in memory, rather than in the store",
         examples=["4MiB"],
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Memory:
+        fit_object_size(self)
+        return self
 
 
 class Log(Section):

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 HEAD_BYTES = 64
 _WORD = 8
 
@@ -20,15 +15,17 @@ class SharedHead:
     """
 
     def __init__(self, buffer: memoryview) -> None:
-        self._words = buffer[:_WORD].cast("Q")
-        # Bound once: every hit asks.
-        read = self._words.__getitem__
-        self.get: Callable[[], int] = lambda: read(0)
+        self.word = buffer[:_WORD].cast("Q")
+        """The position as `word[0]`, to be read without a call."""
+
+    def get(self) -> int:
+        """The head."""
+        return self.word[0]
 
     def publish(self, position: int) -> None:
         """Make `position` the head, unless it has gone further.
 
         For the holder of the journal's lock alone, which makes compare and write one step.
         """
-        if position > self._words[0]:
-            self._words[0] = position
+        if position > self.word[0]:
+            self.word[0] = position

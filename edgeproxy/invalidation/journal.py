@@ -11,7 +11,7 @@ import secrets
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -88,12 +88,14 @@ class LocalJournal:
         self._head = head
         self._waiting: list[tuple[Record, asyncio.Future[Record]]] = []
         self._writing: asyncio.Task[None] | None = None
-        with self._errors():
+        with self._errors(), ExitStack() as opened:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_fd = os.open(directory / "append.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            opened.callback(os.close, self._lock_fd)
             self._env = lmdb.open(
                 str(directory), map_size=_MAP_BYTES, max_dbs=2, max_readers=_MAX_READERS, mode=0o600
             )
+            opened.callback(self._env.close)
             self._env.reader_check()
             self._records = self._env.open_db(b"records")
             self._meta = self._env.open_db(b"meta")
@@ -106,6 +108,7 @@ class LocalJournal:
                 count = transaction.stat(self._records)["entries"]
             if last and count < last - first + 1:
                 raise JournalDamaged(f"the journal in {directory} has lost records")
+            self._opened = opened.pop_all()
         self._executor = ThreadPoolExecutor(1, "journal")
 
     async def append(self, record: Record) -> Record:
@@ -114,6 +117,8 @@ class LocalJournal:
         Records that wait while others are being written go to the disk together. Cancelling the
         wait does not take the record back.
         """
+        # What can't be encoded is its caller's mistake, and not that of those who wait with it.
+        _encoder.encode(record)
         done: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         self._waiting.append((record, done))
         if self._writing is None:
@@ -128,7 +133,7 @@ class LocalJournal:
                 drafts = [draft for draft, _ in batch]
                 try:
                     written = await loop.run_in_executor(self._executor, self.append_all, drafts)
-                except JournalError as error:
+                except Exception as error:
                     for _, done in batch:
                         if not done.cancelled():
                             done.set_exception(error)
@@ -217,8 +222,7 @@ class LocalJournal:
         while self._writing is not None:
             await asyncio.wait([self._writing])
         self._executor.shutdown()
-        self._env.close()
-        os.close(self._lock_fd)
+        self._opened.close()
 
     def _identify(self) -> bytes:
         with self._env.begin(self._meta, write=True) as transaction:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgeproxy.invalidation.selectors import KINDS, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from edgeproxy.invalidation.selectors import Expected, KindName, Selectable, Selector
 
@@ -87,10 +87,9 @@ class RuleTable:
             if not order or order[0][0] > up_to:
                 return True
             _, rules, key = order.popleft()
-            positions = rules.get(key)
-            if positions is None:
-                continue
-            del positions[: bisect_right(positions, up_to)]
+            positions = rules[key]
+            # They were filed in the order of positions, so this one is the first.
+            del positions[0]
             if not positions:
                 del rules[key]
         return not order or order[0][0] > up_to
@@ -108,10 +107,9 @@ class RuleTable:
         for (environment, kind), by_mode in site.by_kind.items():
             if environment is not None and environment != stored.environment:
                 continue
-            deletes, invalidates = by_mode[Mode.DELETE], by_mode[Mode.INVALIDATE]
-            for key in KINDS[kind].stored_keys(stored):
-                deleted = max(deleted, _newest(deletes.get(key), until))
-                invalidated = max(invalidated, _newest(invalidates.get(key), until))
+            keys = KINDS[kind].stored_keys(stored)
+            deleted = max(deleted, _newest(by_mode[Mode.DELETE], keys, until))
+            invalidated = max(invalidated, _newest(by_mode[Mode.INVALIDATE], keys, until))
         if deleted > since:
             return Verdict(Standing.DELETED, deleted)
         if invalidated > since:
@@ -138,10 +136,17 @@ class RuleTable:
         return 0 if rules is None else rules.last_delete
 
 
-def _newest(positions: list[int] | None, until: int | None) -> int:
-    if positions is None:
+def _newest(rules: _Rules, keys: Sequence[Hashable], until: int | None) -> int:
+    """The newest position, up to `until`, of the rules with any of the keys; 0 if there is none."""
+    if not rules:
         return 0
-    if until is None or positions[-1] <= until:
-        return positions[-1]
-    index = bisect_right(positions, until)
-    return positions[index - 1] if index else 0
+    newest = 0
+    for key in keys:
+        positions = rules.get(key)
+        if positions is None:
+            continue
+        if until is None or positions[-1] <= until:
+            newest = max(newest, positions[-1])
+        elif index := bisect_right(positions, until):
+            newest = max(newest, positions[index - 1])
+    return newest

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgeproxy.invalidation.selectors import Mode
@@ -36,10 +37,23 @@ _INTERVAL = 0.25
 """Seconds between looks at the journal's head."""
 _UPKEEP_INTERVAL = 1.0
 _FAILURE_PAUSE = 5.0
-_RECORDS = 500
+_RECORDS = 1000
 """Records that are swept for together."""
 _ROWS = 200
 """Rows that one transaction changes at most."""
+_SELECTORS = 300
+"""Selectors that one step looks at most."""
+
+
+@dataclass(slots=True)
+class _Due:
+    """A rule to apply to what is stored."""
+
+    selector: Selector
+    mode: Mode
+    position: int
+    after: bytes | None = None
+    """The id up to which that is done."""
 
 
 class Sweeper:
@@ -115,28 +129,31 @@ class Sweeper:
                 for selector in record.selectors:
                     # A later rule picks all that an earlier one of the same selector picked.
                     due[selector, record.mode] = record.position
-            for (selector, mode), position in due.items():
-                await self._apply(selector, mode, position)
+            todo = [_Due(selector, mode, at) for (selector, mode), at in due.items()]
+            while todo:
+                began = time.monotonic()
+                await _in_thread(self._step, todo)
+                # Readers' requests come first: no more than half of the time.
+                await asyncio.sleep(time.monotonic() - began)
             await _in_thread(self._tier.settle, settled)
 
-    async def _apply(self, selector: Selector, mode: Mode, position: int) -> None:
-        after: bytes | None = None
-        while True:
-            began = time.monotonic()
-            after = await _in_thread(self._step, selector, mode, position, after)
-            if after is None:
-                return
-            # Readers' requests come first: no more than half of the time.
-            await asyncio.sleep(time.monotonic() - began)
-
-    def _step(
-        self, selector: Selector, mode: Mode, position: int, after: bytes | None
-    ) -> bytes | None:
+    def _step(self, todo: list[_Due]) -> None:
+        """Apply some of what is to do, the last first, and take from the list what is done."""
+        actions: list[tuple[bytes, int, bool]] = []
         with self._tier.snapshot(node=False) as snapshot:
-            ids = snapshot.ids(selector, after, _ROWS)
-        if ids:
-            self._tier.sweep([(each, position, mode is Mode.DELETE) for each in ids])
-        return ids[-1] if len(ids) == _ROWS else None
+            for _ in range(_SELECTORS):
+                room = _ROWS - len(actions)
+                if not todo or not room:
+                    break
+                due = todo[-1]
+                ids = snapshot.ids(due.selector, due.after, room)
+                actions += [(each, due.position, due.mode is Mode.DELETE) for each in ids]
+                if len(ids) < room:
+                    todo.pop()
+                else:
+                    due.after = ids[-1]
+        if actions:
+            self._tier.sweep(actions)
 
     def _pass_through(self) -> None:
         with self._tier.quiet():

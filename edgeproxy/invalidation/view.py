@@ -38,7 +38,7 @@ class JournalView:
     def __init__(self, journal: LocalJournal, head: SharedHead, settled: int) -> None:
         """`settled`: the position up to which the worker's shared tier has been swept."""
         self._journal = journal
-        self._get_head = head.get
+        self._head = head.word
         self._lock = threading.Lock()
         self._table = RuleTable()
         self._holds: Counter[int] = Counter()
@@ -58,7 +58,7 @@ class JournalView:
 
         Costs one comparison when the head has not moved. Raises JournalError.
         """
-        head = self._get_head()
+        head = self._head[0]
         if head != self._position:
             with self._lock:
                 return self._read_on()
@@ -147,7 +147,7 @@ class JournalView:
         entry.checked = head
 
     def _read_on(self) -> int:
-        head = self._get_head()
+        head = self._head[0]
         while self._position < head:
             records = self._journal.since(self._position, head, _READ_STEP)
             following = self._position + 1

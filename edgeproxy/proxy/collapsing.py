@@ -8,11 +8,13 @@ each at its own pace. The fetch belongs to no reader: one that leaves doesn't en
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from edgeproxy.cache.errors import StoreError
 from edgeproxy.proxy.errors import EdgeError, ReaderTooSlow
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.selectors import Expected
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.semantics.fields import Fields
+
+log = logging.getLogger(__name__)
 
 READ_SIZE = 256 * 1024
 # How far a fetch that is too large to keep may run ahead of its slowest reader.
@@ -87,12 +91,15 @@ class Flight:
         self._landed = False
         self._progress: asyncio.Future[None] | None = None
         self.outgrown = False
-        """The body became too large to keep; it is streamed, not stored."""
-        # Past `keep_bytes` only the last chunks are there, for those who are reading.
+        """The body became too large to keep, or found no room; it is streamed, not stored."""
+        # Past what the spool has, only the last chunks are there, for those who are reading.
         self._window: deque[bytes] = deque()
         self._window_start = 0
         self._window_bytes = 0
         self._offsets: dict[object, int] = {}
+        self._left_behind: set[object] = set()
+        self._watchers = 0
+        self._hurried = False
         self._taken: asyncio.Event = asyncio.Event()
 
     # -- the producer's side
@@ -115,11 +122,15 @@ class Flight:
         response may rely on its being stored, so that a purge that it sends next finds it.
         """
         if not self.outgrown and self.spool.size + len(chunk) <= self._keep_bytes:
-            await self.spool.append(chunk)
-            if not hold_back:
-                self._visible = self.spool.size
-                self._wake()
-            return True
+            try:
+                await self.spool.append(chunk)
+            except StoreError as error:
+                log.warning("a response is passed on, and not stored: %s", error)
+            else:
+                if not hold_back:
+                    self._visible = self.spool.size
+                    self._wake()
+                return True
         if not self.outgrown:
             self.outgrown = True
             self.joinable = False
@@ -161,19 +172,36 @@ class Flight:
             self._trim()
             if self._window_bytes <= WINDOW_BYTES:
                 break
-            if not self._offsets:
+            if not self._awaited():
                 return False
             self._taken.clear()
             try:
                 async with asyncio.timeout(SLOW_READER_SECONDS):
                     await self._taken.wait()
             except TimeoutError:
-                slowest = min(self._offsets, key=lambda reader: self._offsets[reader])
-                del self._offsets[slowest]
-                self._wake()
-        return bool(self._offsets)
+                self._leave_behind()
+        return self._awaited()
+
+    def _awaited(self) -> bool:
+        return bool(self._offsets) or self._someone_is_to_begin()
+
+    def _someone_is_to_begin(self) -> bool:
+        """Whether a request that waits for the body has not begun, or gone on, to read it."""
+        others = self._watchers + len(self._offsets) + len(self._left_behind)
+        return not self._hurried and self.readers > others
+
+    def _leave_behind(self) -> None:
+        """Wait no longer for those who are the farthest behind."""
+        if self._someone_is_to_begin():
+            self._hurried = True
+        else:
+            slowest = min(self._offsets, key=lambda reader: self._offsets[reader])
+            del self._offsets[slowest]
+            self._left_behind.add(slowest)
 
     def _trim(self) -> None:
+        if self._someone_is_to_begin():
+            return
         slowest = min(self._offsets.values(), default=self._visible)
         while self._window and self._window_start + len(self._window[0]) <= slowest:
             chunk = self._window.popleft()
@@ -190,6 +218,7 @@ class Flight:
             yield
         finally:
             self.readers -= 1
+            self._taken.set()
             if not self.readers:
                 self._wake()
 
@@ -210,12 +239,20 @@ class Flight:
             await self._changed()
 
     async def ended(self) -> None:
-        """Wait for the end of the fetch; raises the `EdgeError` that it failed with."""
-        while self._failure is None:
-            if self._landed or isinstance(self._outcome, Stored | Unshared):
-                return
-            await self._changed()
-        raise self._failure
+        """Wait for the end of the fetch; raises the `EdgeError` that it failed with.
+
+        Whoever does reads nothing: a body that is too large to keep does not wait for it.
+        """
+        self._watchers += 1
+        self._taken.set()
+        try:
+            while self._failure is None:
+                if self._landed or isinstance(self._outcome, Stored | Unshared):
+                    return
+                await self._changed()
+            raise self._failure
+        finally:
+            self._watchers -= 1
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """The body's bytes from `start` up to `stop` (its end), as they come.
@@ -245,6 +282,7 @@ class Flight:
                     await self._changed()
         finally:
             self._offsets.pop(reader, None)
+            self._left_behind.discard(reader)
             self._taken.set()
 
     async def _chunk_at(self, offset: int, limit: int) -> bytes:
@@ -252,7 +290,7 @@ class Flight:
             return await self.spool.read(offset, limit)
         start = self._window_start
         for chunk in self._window:
-            if offset < start + len(chunk):
+            if start <= offset < start + len(chunk):
                 return chunk[offset - start : offset - start + limit]
             start += len(chunk)
         raise ReaderTooSlow

@@ -116,7 +116,10 @@ class Exchange:
         """Hand a 101 on, and copy bytes both ways until one side has had enough."""
         origin, from_origin = answer.response.upgrade()
         try:
-            await self.start(101, answer.fields, None, cache_status, reason=answer.response.reason)
+            # Upgrade is for this connection (RFC 9110 7.8), which is the other one's now.
+            chosen = answer.response.fields.joined(b"upgrade") or b""
+            fields = answer.fields.plus((b"Upgrade", chosen))
+            await self.start(101, fields, None, cache_status, reason=answer.response.reason)
             client, from_client = self.writer.take_over()
         except BaseException:
             origin.abort()

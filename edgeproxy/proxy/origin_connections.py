@@ -59,6 +59,10 @@ class Lease:
             connection.close()
         self._connections.give_back()
 
+    def __del__(self) -> None:
+        # The last resort for a response that nobody released: its place must not be lost for good.
+        self.end(keep=False)
+
 
 class Connections:
     """Makes them, bounds them, and lends them out. Make it inside a running loop."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import TCPConnector
 from aiohttp.client_proto import ResponseHandler
 
-from edgeproxy.proxy.errors import OriginProtocolError
+from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError
 
 if TYPE_CHECKING:
     import asyncio
@@ -125,6 +125,21 @@ class OriginProtocol(ResponseHandler):
             # Else a reset would pass for the end of a body that lasts until the close.
             payload.set_exception(exc)
         super().connection_lost(exc)
+
+    def close(self) -> None:
+        """Close the connection; whoever still reads is told."""
+        self._cut()
+        super().close()
+
+    def abort(self) -> None:
+        """Close the connection without sending what is left to send."""
+        self._cut()
+        super().abort()
+
+    def _cut(self) -> None:
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(OriginBodyCut("the connection to the origin was closed"))
 
     def fail(self, error: BaseException) -> None:
         """End the exchange with an error, and the connection with it."""

@@ -63,7 +63,7 @@ class _Member:
         self.avoided_until = 0.0
         if self._down:
             self._down = False
-            log.warning("%s answers again", self._what)
+            log.info("%s answers again", self._what)
 
 
 class OriginPool:

@@ -182,7 +182,7 @@ class OriginClient:
         """
         framing = None
         if length is not None:
-            framing = (b"Content-Length", b"%d" % length)
+            framing = (b"Content-Length", b"%d" % (0 if body is None else length))
         elif body is not None:
             framing = (b"Transfer-Encoding", b"chunked")
         request = OriginRequest(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +232,37 @@ async def test_an_append_that_was_cancelled_leaves_nothing_behind(
     async with asyncio.timeout(10):
         while list(tmp_path.iterdir()) or open_files(tmp_path):
             await asyncio.sleep(0.001)
+
+
+async def test_a_thread_that_still_writes_writes_to_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor that is closed too early is the next file's, and gets its bytes."""
+    spool = Spool(tmp_path, 0)
+    await spool.append(b"first")
+    began, go_on = threading.Event(), threading.Event()
+    write = os.pwrite
+
+    def held_up(fd: int, data: bytes, offset: int) -> int:
+        began.set()
+        go_on.wait(10)
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", held_up)
+    appending = asyncio.create_task(spool.append(b"second"))
+    await asyncio.to_thread(began.wait, 10)
+    appending.cancel()
+    await asyncio.gather(appending, return_exceptions=True)
+    await spool.close()
+    others = [(tmp_path / f"other-{number}").open("wb") for number in range(20)]
+    go_on.set()
+    async with asyncio.timeout(10):
+        while len(open_files(tmp_path)) > len(others):
+            await asyncio.sleep(0.001)
+    assert {Path(other.name).stat().st_size for other in others} == {0}
+    for other in others:
+        other.close()
+    assert len(list(tmp_path.iterdir())) == len(others)
 
 
 # -- when it can't be written

@@ -665,6 +665,23 @@ async def test_a_redis_that_is_down_costs_no_row(
         server.stop()
 
 
+async def test_a_redis_that_is_full_still_gives_what_it_has(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    node = Node(redis_server.url(), tmp_path / "store")
+    tier = node.open()
+    kept = await must_put(tier, response())
+    redis_server.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(StoreFull):
+            await put(tier, response("b"))
+    finally:
+        redis_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert await tier.read(kept) == b"hello"
+    assert tier.lookup(response("b").primary) == ()
+    await node.close_all()
+
+
 async def test_a_redis_that_says_nothing_is_not_waited_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "store.max_object_bytes",
         "2MiB is more than store.max_bytes (1MiB)",
     ),
-    ({"memory": {"max_bytes": 9}}, "memory.max_object_bytes", "1MiB is more than memory.max_byt"),
+    (
+        {"memory": {"max_bytes": 9, "max_object_bytes": 10}},
+        "memory.max_object_bytes",
+        "10B is more than memory.max_bytes (9B)",
+    ),
     ({"admin": {"address": "0.0.0.0:8080"}}, "admin.address", "is taken by listen[0].address"),
     (
         {"listen": [{"address": "a.test:80"}, {"address": ":80"}]},

@@ -87,11 +87,9 @@ async def test_sighup_takes_a_new_configuration_over_without_dropping_a_connecti
         edge.signal(signal.SIGHUP)
         await edge.logged("reload")
         async with asyncio.timeout(10):
-            while any(
-                (await connection.exchange("GET", "/")).body != b"second"
-                for connection in connections
-            ):
-                pass
+            for connection in connections:
+                while (await connection.exchange("GET", "/")).body != b"second":
+                    pass
         assert edge.pids() == workers
 
 
@@ -194,7 +192,7 @@ async def test_a_token_is_made_and_printed_once_where_none_is_given(
         flags=["--origin", origin.url, "--workers", "2", "--store", "memory:"],
         env={"EDGEPROXY_ADMIN_TOKEN": ""},
     )
-    match = await edge.logged(r"admin token[^A-Za-z0-9]*([A-Za-z0-9_-]{20,})", stream="err")
+    match = await edge.logged(r"admin token.*: (\S{20,})")
     edge.token = match[1]
     assert (await edge.purge(tags=["x"]))["position"] == 1
     assert (edge.log + edge.stdout).count(edge.token) == 1

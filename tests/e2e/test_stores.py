@@ -98,7 +98,7 @@ async def test_redis_keeps_the_bodies(
     edge = await start_edge(
         origin,
         workers=2,
-        store=redis_server.url,
+        store=redis_server.url(),
         config={"store": {"state_dir": str(tmp_path / "state")}},
     )
     for number in range(10):

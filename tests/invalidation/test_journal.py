@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -95,6 +96,16 @@ async def test_the_head_is_published_after_the_record_is_durable_and_before_the_
     await journal.close()
 
 
+async def test_an_append_waits_for_that_of_another_process(journal: LocalJournal) -> None:
+    with (journal.directory / "append.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        append = asyncio.create_task(journal.append(record()))
+        await asyncio.sleep(0.02)
+        assert not append.done()
+        assert everything(journal) == []
+    assert (await append).position == 1
+
+
 async def test_a_caller_who_goes_away_takes_nothing_back(journal: LocalJournal) -> None:
     task = asyncio.create_task(journal.append(record()))
     await asyncio.sleep(0)
@@ -118,6 +129,19 @@ async def test_a_journal_that_cannot_be_written_tells_every_caller_and_goes_on(
         )
     assert [str(each) for each in results] == ["no room"] * 3
     assert (await journal.append(record())).position == 1
+
+
+async def test_a_record_that_cannot_be_encoded_is_refused_and_harms_no_other(
+    journal: LocalJournal,
+) -> None:
+    results = await asyncio.gather(
+        journal.append(record()),
+        journal.append(record(Selector.by_tag("shop", "\ud800"))),
+        journal.append(record()),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], UnicodeEncodeError)
+    assert [each.position for each in everything(journal)] == [1, 2]
 
 
 async def test_closing_waits_for_what_is_being_written(tmp_path: Path) -> None:

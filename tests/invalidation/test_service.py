@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -136,36 +136,47 @@ async def test_one_selector_is_counted_without_a_look_at_what_it_picks(
     assert (await worker.purge(ALL, mode=Mode.DELETE)).matched == 5
 
 
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Nothing is counted before a purge takes effect; counts begin when this event is set."""
+    may_count = asyncio.Event()
+    run = service_module._Count.run
+
+    async def waiting(count: Any, until: int) -> int:
+        await may_count.wait()
+        return await run(count, until)
+
+    monkeypatch.setattr(service_module._Count, "run", waiting)
+    monkeypatch.setattr(service_module, "_COUNT_FIRST", 0)
+    return may_count
+
+
 async def test_a_long_count_does_not_keep_a_purge_from_taking_effect(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, counting: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(service_module, "_COUNT_FIRST", 1)
-    monkeypatch.setattr(service_module, "_STEP", 1)
     await fill(worker)
     purge = asyncio.create_task(worker.purge(HOME, SALE, mode=Mode.DELETE))
     while worker.head.get() == 0:
         await asyncio.sleep(0)
-    assert not purge.done()
     assert worker.stands("a") == "deleted"
     # The sweep takes them out of the store, and yet they count.
     await worker.settle()
     assert worker.stands("a") == "absent"
+    counting.set()
     assert (await purge).matched == 4
     assert journal_of(worker)[0].matched is None
 
 
 async def test_rules_that_a_count_needs_stay_until_it_is_done(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, counting: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(service_module, "_COUNT_FIRST", 0)
-    monkeypatch.setattr(service_module, "_STEP", 1)
     await fill(worker)
     worker.append(ALL, mode=Mode.DELETE)
     purge = asyncio.create_task(worker.purge(HOME, mode=Mode.INVALIDATE))
     while worker.head.get() == 1:
         await asyncio.sleep(0)
-    assert not purge.done()
     await worker.settle()
+    counting.set()
     assert (await purge).matched == 0
 
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeproxy.invalidation import sweeper as sweeper_module
@@ -326,7 +326,7 @@ class History:
                         entry.checked = head
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, min_size=5, max_size=40))
 def test_no_order_of_events_changes_what_the_journal_says(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, object, object]]

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from edgeproxy.invalidation import view as view_module
 from edgeproxy.invalidation.journal import LocalJournal
@@ -48,7 +48,7 @@ async def test_an_unmoved_head_reads_nothing(
     assert worker.view.catch_up() == 1
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None)
 @given(journal=records(), stored=responses())
 def test_its_verdict_is_that_of_a_walk_over_the_journal(
     tmp_path_factory: pytest.TempPathFactory, journal: list[Record], stored: StoredResponse

@@ -110,7 +110,12 @@ async def test_a_refusal_stops_the_body_and_costs_the_connection(origin: Scripte
             yield bytes(65_536)
             await asyncio.sleep(0)
 
-    origin.route("/", Answer(413, body=b"too large"), stream=True)
+    async def refuse(request: OriginRequest) -> AsyncIterator[Step]:
+        yield b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large"
+        with pytest.raises(MessageCut):
+            await request.content.read()
+
+    origin.route("/", lambda request: refuse(request), stream=True)
     async with client_of(origin) as client:
         response = await client.send(b"POST", b"/", HOST, endless(), 1 << 40)
         so_far = len(taken)
@@ -151,8 +156,9 @@ async def test_an_early_answer_that_is_no_refusal_does_not_cut_the_body(
     got: list[bytes] = []
 
     async def accept(request: OriginRequest) -> AsyncIterator[Step]:
-        yield OK
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         got.append(await request.content.read())
+        yield b"2\r\nok\r\n0\r\n\r\n"
 
     async def slow() -> AsyncIterator[bytes]:
         for _ in range(4):
@@ -161,6 +167,26 @@ async def test_an_early_answer_that_is_no_refusal_does_not_cut_the_body(
 
     origin.route("/", lambda request: accept(request), stream=True)
     async with client_of(origin, between_bytes=0.25) as client:
+        assert await body_of(await client.send(b"POST", b"/", HOST, slow(), 4)) == b"ok"
+        assert await _answers(origin, client)
+    assert got == [b"xxxx"]
+    assert origin.connections == 1
+
+
+async def test_a_response_that_is_over_first_waits_for_the_body(origin: ScriptedOrigin) -> None:
+    got: list[bytes] = []
+
+    async def accept(request: OriginRequest) -> AsyncIterator[Step]:
+        yield OK
+        got.append(await request.content.read())
+
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    origin.route("/", lambda request: accept(request), stream=True)
+    async with client_of(origin) as client:
         assert await body_of(await client.send(b"POST", b"/", HOST, slow(), 4)) == b"ok"
         assert await _answers(origin, client)
     assert got == [b"xxxx"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from edgeproxy.proxy.errors import OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.errors import OriginBodyCut, OriginTimedOut, OriginUnreachable
 from tests.kit import Answer, ScriptedOrigin
 from tests.proxy.origin_client import body_of, client_of, event_loop_policy, fetch, get
 
@@ -44,11 +44,11 @@ async def test_no_connection_is_kept_where_none_is_to_be(origin: ScriptedOrigin)
 async def test_there_are_never_more_than_the_pool_allows(origin: ScriptedOrigin) -> None:
     go_on = asyncio.Event()
     origin.otherwise(Answer(body=b"ok", hold=go_on))
-    async with client_of(origin, connect=0.1, pool={"max_connections": 3}) as client:
+    async with client_of(origin, connect=0.3, pool={"max_connections": 3}) as client:
         fetches = [asyncio.create_task(fetch(client)) for _ in range(30)]
         await origin.seen("/", 3)
         # Longer than it may take to connect: waiting for one's turn is no trouble of the network.
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.4)
         assert origin.counts["/"] == 3
         go_on.set()
         assert await asyncio.gather(*fetches) == [b"ok"] * 30
@@ -93,6 +93,27 @@ async def test_after_retiring_each_request_ends_its_connection(origin: ScriptedO
         go_on.set()
         assert await slow == b"slow"
         await origin.quiet()
+
+
+async def test_closing_tells_whoever_still_reads(origin: ScriptedOrigin) -> None:
+    origin.otherwise(Answer(body=b"x" * 10, hold_body=asyncio.Event()))
+    async with client_of(origin) as client:
+        response = await get(client)
+        reading = asyncio.create_task(response.read_chunk())
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(OriginBodyCut):
+            await reading
+
+
+async def test_a_response_that_nobody_released_loses_no_place(origin: ScriptedOrigin) -> None:
+    origin.route("/forgotten", Answer(body=b"x" * 100_000))
+    origin.route("/", Answer(body=b"ok"))
+    async with client_of(origin, first_byte=0.5, pool={"max_connections": 1}) as client:
+        response = await get(client, "/forgotten")
+        del response
+        assert await fetch(client) == b"ok"
+    origin.complaints.clear()
 
 
 # -- connecting

@@ -79,20 +79,25 @@ async def test_who_is_told_of_an_interim_response_may_end_it_all(origin: Scripte
 async def test_switching_protocols_hands_the_connection_over(origin: ScriptedOrigin) -> None:
     async def chat(request: OriginRequest) -> AsyncIterator[Step]:
         yield SWITCH + b"welcome"
+        yield taken
+        yield b", "
         yield await request.reader.readexactly(4)
         yield CLOSE
 
+    taken = asyncio.Event()
     origin.route("/", lambda request: chat(request))
     async with client_of(origin, total=5.0) as client:
         response = await client.send(b"GET", b"/", UPGRADE, upgrade=True)
         assert (response.status, response.fields.get(b"upgrade")) == (101, b"chat")
         transport, leftover = response.upgrade()
         assert leftover == b"welcome"
+        taken.set()
+        await asyncio.sleep(0.05)
         reader = asyncio.StreamReader()
         transport.set_protocol(asyncio.StreamReaderProtocol(reader))
         transport.resume_reading()
         transport.write(b"ping")
-        assert await reader.read() == b"ping"
+        assert await reader.read() == b", ping"
         transport.close()
         response.release()
         with pytest.raises(OriginDisconnected):
@@ -183,6 +188,17 @@ async def test_an_interim_response_wins_time(origin: ScriptedOrigin) -> None:
     origin.route("/", [0.3, b"HTTP/1.1 102 Processing\r\n\r\n", 0.3, OK])
     async with client_of(origin, first_byte=0.5) as client:
         assert await fetch(client) == b"ok"
+
+
+async def test_the_time_that_a_reader_takes_over_an_interim_response_is_not_the_origins(
+    origin: ScriptedOrigin,
+) -> None:
+    async def slow(status: int, reason: bytes, fields: Fields) -> None:
+        await asyncio.sleep(0.4)
+
+    origin.route("/", [b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.3, OK])
+    async with client_of(origin, first_byte=0.25) as client:
+        assert await fetch(client, on_interim=slow) == b"ok"
 
 
 async def test_the_whole_is_bounded_before_the_head_too(origin: ScriptedOrigin) -> None:

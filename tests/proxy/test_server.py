@@ -34,6 +34,19 @@ async def served() -> AsyncIterator[Served]:
         yield echoing
 
 
+class Held:
+    """A handler that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.begun.set()
+        await self.go_on.wait()
+        return await hello(request)
+
+
 async def closed(connection: Connection) -> str:
     return await asyncio.wait_for(connection.ended(), PATIENCE)
 
@@ -176,14 +189,17 @@ async def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
             assert (await connection.response()).body == b"BREW /%d abc" % number
 
 
-async def test_pipelined_requests_beyond_what_is_buffered_wait(served: Served) -> None:
-    request = b"GET /%d HTTP/1.1\r\n" + HOST + b"X-Long: " + b"x" * 4000 + b"\r\n\r\n"
-    async with await Connection.open(served.url) as connection:
-        sending = asyncio.create_task(
-            connection.send(b"".join(request % number for number in range(500)))
-        )
-        for number in range(500):
-            assert (await connection.response()).body == b"GET /%d " % number
+async def test_pipelined_requests_beyond_what_is_buffered_wait() -> None:
+    held = Held()
+    request = b"GET / HTTP/1.1\r\n" + HOST + b"X-Long: " + b"x" * 60_000 + b"\r\n\r\n"
+    async with serving(held) as served, await Connection.open(served.url) as connection:
+        sending = asyncio.create_task(connection.send(request * 500))
+        await asyncio.wait_for(held.begun.wait(), PATIENCE)
+        await asyncio.wait([sending], timeout=0.3)
+        assert not sending.done()
+        held.go_on.set()
+        for _ in range(500):
+            assert (await connection.response()).body == b"hello"
         await sending
 
 
@@ -278,6 +294,19 @@ async def test_an_answer_before_the_end_of_the_body_reaches_a_client_that_goes_o
         response = await connection.response()
         assert (response.body, response.field("Connection")) == (b"hello", "close")
         await connection.send(bytes(4_000_000))
+        assert await closed(connection) == "closed"
+
+
+async def test_an_answer_before_the_end_of_the_body_frees_a_client_that_is_held_back() -> None:
+    held = Held()
+    async with serving(held) as served, await Connection.open(served.url) as connection:
+        await connection.send(b"POST / HTTP/1.1\r\n%bContent-Length: 100000000\r\n\r\n" % HOST)
+        sending = asyncio.create_task(connection.send(bytes(30_000_000)))
+        await asyncio.wait([sending], timeout=0.3)
+        assert not sending.done()
+        held.go_on.set()
+        assert (await connection.response()).body == b"hello"
+        await asyncio.wait_for(sending, protocol.LINGER)
         assert await closed(connection) == "closed"
 
 
@@ -608,6 +637,21 @@ async def test_no_100_continue_where_the_body_is_not_wanted() -> None:
         assert response.field("Connection") == "close"
 
 
+async def test_no_100_continue_once_the_answer_has_begun() -> None:
+    @with_writer
+    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+        await writer.start(200, b"OK", Fields(), None)
+        async for chunk in request_body(request):
+            await writer.write(chunk)
+        await writer.finish()
+
+    async with serving(answer) as served, await Connection.open(served.url) as connection:
+        await connection.request("PUT", "/", {"Expect": "100-continue", "Content-Length": "2"})
+        streamed = await connection.start_response()
+        await connection.send(b"ab")
+        assert (await streamed.read(), streamed.interims) == (b"ab", ())
+
+
 @pytest.mark.parametrize(
     ("version", "fields", "body"),
     [
@@ -620,27 +664,18 @@ async def test_no_100_continue_where_nobody_waits_for_it(
     served: Served, version: bytes, fields: bytes, body: bytes
 ) -> None:
     async with await Connection.open(served.url) as connection:
-        await connection.send(
-            b"PUT / HTTP/%b\r\n%bExpect: 100-continue\r\n%b\r\n%b" % (version, HOST, fields, body)
-        )
+        head = b"PUT / HTTP/%b\r\n%bExpect: 100-continue\r\n%b\r\n" % (version, HOST, fields)
+        if version == b"1.0":
+            await connection.send(head)
+            await asyncio.sleep(0.1)
+            await connection.send(body)
+        else:
+            await connection.send(head + body)
         response = await connection.response()
         assert (response.body, response.interims) == (b"PUT / " + body, ())
 
 
 # -- draining
-
-
-class Held:
-    """A handler that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.begun.set()
-        await self.go_on.wait()
-        return await hello(request)
 
 
 async def test_draining_closes_idle_connections_and_lets_answers_end() -> None:
@@ -677,10 +712,10 @@ async def test_draining_lets_a_request_in_that_is_just_coming() -> None:
         await Connection.open(served.url) as fresh,
         await Connection.open(served.url) as partial,
     ):
-        await fresh.send(b"")
+        await partial.exchange("GET", "/")
         await partial.send(b"GET / HTTP/1.1\r\n")
-        while served.server.open_connections < 2:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert served.server.open_connections == 2
         served.server.begin_drain()
         await partial.send(HOST + b"\r\n")
         await fresh.request("GET", "/")

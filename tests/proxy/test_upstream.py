@@ -308,7 +308,7 @@ async def test_a_reader_that_pauses_pauses_the_origin_and_is_not_taken_for_a_lat
             sent.append(1 << 16)
 
     origin.route("/", lambda _: blocks())
-    async with client_of(origin, between_bytes=0.1) as client:
+    async with client_of(origin, between_bytes=0.3) as client:
         response = await get(client)
         assert await until_steady(sent) < 500
         size = 0

@@ -305,7 +305,7 @@ async def test_the_origins_100_goes_to_a_client_that_waits_for_it_once() -> None
 
 
 async def test_after_a_101_the_connection_is_another_owners() -> None:
-    received = asyncio.Event()
+    received, sent = asyncio.Event(), asyncio.Event()
 
     class Owner(asyncio.Protocol):
         def data_received(self, data: bytes) -> None:
@@ -318,6 +318,8 @@ async def test_after_a_101_the_connection_is_another_owners() -> None:
         await writer.start(101, b"Switching Protocols", Fields([(b"Upgrade", b"websocket")]), None)
         transport, unread = writer.take_over()
         transport.write(b"[" + unread + b"]")
+        await sent.wait()
+        await asyncio.sleep(0.05)
         transport.set_protocol(Owner())
         transport.resume_reading()
         await received.wait()
@@ -333,6 +335,7 @@ async def test_after_a_101_the_connection_is_another_owners() -> None:
         assert await connection.reader.readexactly(7) == b"[early]"
         assert served.server.in_flight == 1
         await connection.send(b"late")
+        sent.set()
         assert await asyncio.wait_for(connection.reader.read(-1), PATIENCE) == b"<late>"
         await asyncio.wait_for(served.server.drained(), PATIENCE)
         assert served.server.open_connections == 0
@@ -458,11 +461,14 @@ async def test_a_client_that_stops_reading_is_dropped() -> None:
 
 
 async def test_a_client_that_reads_slowly_is_not_dropped() -> None:
+    finished = asyncio.Event()
+
     @with_writer
     async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, len(LARGE))
         await writer.write(LARGE)
         await writer.finish()
+        finished.set()
 
     async with (
         serving(answer, body_idle_timeout=0.4) as served,
@@ -476,3 +482,4 @@ async def test_a_client_that_reads_slowly_is_not_dropped() -> None:
                 await asyncio.sleep(0.1)
             read += len(piece)
         assert read == len(LARGE)
+        assert finished.is_set()

@@ -57,6 +57,9 @@ def assess(*lines: str, status: int = 200, policy: FreshnessPolicy = POLICY) -> 
             ["Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT"], 0, "none", id="4.2.2-modified-now"
         ),
         pytest.param(
+            ["Last-Modified: Tue, 14 Nov 2023 22:13:19 GMT"], 0.1, "heuristic", id="4.2.2-just-now"
+        ),
+        pytest.param(
             ["Last-Modified: Wed, 15 Nov 2023 22:13:20 GMT"], 0, "none", id="4.2.2-modified-later"
         ),
         pytest.param(["Cache-Control: public"], 0, "none", id="nothing-to-guess-from"),
@@ -147,6 +150,7 @@ def test_the_sites_bounds() -> None:
             id="4.2.4-must-revalidate-outranks",
         ),
         pytest.param("max-age=0", 0, 600, id="never-fresh-on-purpose"),
+        pytest.param("max-age=1", 300, 600, id="fresh-for-a-moment"),
         pytest.param("max-age=0, stale-while-revalidate=9", 9, 600, id="never-fresh-but-allowed"),
         pytest.param("public", 0, 0, id="never-said-to-be-fresh"),
     ],

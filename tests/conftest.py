@@ -1,15 +1,28 @@
 """Fixtures for tests over real sockets, and CI's rule that nothing is skipped."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.kit import EdgeProcess, RedisServer, ScriptedOrigin
 
 StartEdge = Callable[..., Awaitable[EdgeProcess]]
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run in asyncio's own loop; those marked `both_loops` in the workers' uvloop, too."""
+    marked = item.get_closest_marker("both_loops") is not None
+    return {name: make for name, make in LOOPS.items() if marked or name == "asyncio"}
 
 
 @pytest.fixture

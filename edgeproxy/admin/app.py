@@ -12,7 +12,7 @@ from edgeproxy.admin.problems import Problem, problems
 from edgeproxy.admin.state import STATE, AdminState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from edgeproxy.config.model import Config
     from edgeproxy.config.server import AdminToken
@@ -27,7 +27,10 @@ _HEADERS = {
 
 
 def build_admin(
-    edge: Edge, config: Config, tokens: Sequence[AdminToken], ready: Callable[[], list[str]]
+    edge: Edge,
+    config: Config,
+    tokens: Sequence[AdminToken],
+    ready: Callable[[], Awaitable[list[str]]],
 ) -> web.Application:
     """The admin application of one worker.
 
@@ -72,7 +75,7 @@ async def _health(_: web.Request) -> web.Response:
 
 async def _readiness(request: web.Request) -> web.Response:
     """Every worker accepts, and the store is usable."""
-    missing = request.app[STATE].ready()
+    missing = await request.app[STATE].ready()
     if missing:
         return Problem(503, "; ".join(missing)).response()
     return web.json_response({"status": "ready"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from edgeproxy.admin.auth import Authenticator
     from edgeproxy.config.model import Config
@@ -22,7 +22,7 @@ class AdminState:
     edge: Edge
     config: Config
     authenticator: Authenticator
-    ready: Callable[[], list[str]]
+    ready: Callable[[], Awaitable[list[str]]]
 
 
 STATE: web.AppKey[AdminState] = web.AppKey("state", AdminState)

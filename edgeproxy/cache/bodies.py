@@ -40,6 +40,13 @@ class Bodies(Protocol):
     linger: float
     """Seconds that a body without a row has to stay, for those who are reading it."""
 
+    @property
+    def reachable(self) -> bool:
+        """False while it is known not to answer."""
+
+    async def probe(self) -> None:
+        """Raises StoreError if bodies can't be read or written just now."""
+
     async def write(self, body_id: bytes, spool: Spool) -> None:
         """Take a whole body in. Raises StoreError; what is there then is to be removed."""
 
@@ -62,10 +69,15 @@ class FileBodies:
     kind: BodyKind = "file"
     inline_limit = INLINE_LIMIT
     linger = 0.0
+    reachable = True
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="bodies")
+
+    async def probe(self) -> None:
+        if not await self._in_thread(os.access, self._directory.parent, os.W_OK | os.X_OK):
+            raise StoreUnusable(f"can't write to {self._directory.parent}")
 
     async def write(self, body_id: bytes, spool: Spool) -> None:
         target = body_path(self._directory, body_id)

@@ -61,6 +61,13 @@ class AiocacheBodies:
         self._quiet_until = 0.0
         self._failing = False
 
+    @property
+    def reachable(self) -> bool:
+        return monotonic() >= self._quiet_until
+
+    async def probe(self) -> None:
+        await self._ask(self._cache.exists, f"{self._namespace}:probe")
+
     async def write(self, body_id: bytes, spool: Spool) -> None:
         for number, start in enumerate(range(0, spool.size, CHUNK_SIZE)):
             chunk = await spool.read(start, CHUNK_SIZE)
@@ -114,7 +121,7 @@ class AiocacheBodies:
     async def _ask(
         self, command: Callable[..., Awaitable[T]], *arguments: object, **options: object
     ) -> T:
-        if monotonic() < self._quiet_until:
+        if not self.reachable:
             raise BodyUnreachable("the store for bodies did not answer a moment ago")
         try:
             answer = await command(*arguments, **options)

@@ -89,7 +89,19 @@ class SharedTier:
         """Room for a body on its way in."""
         return Spool(self._spools, INLINE_LIMIT)
 
+    async def probe(self) -> None:
+        """Raises StoreError if the tier can't be used just now."""
+        try:
+            self._index.find(bytes(16))
+        except lmdb.Error as error:
+            raise StoreUnusable(f"{self._index.directory} can't be read: {error}") from error
+        await self._bodies.probe()
+
     # -- reading
+
+    def reachable(self, stored: StoredResponse) -> bool:
+        """False while its body is known to be out of reach: then it is as good as not stored."""
+        return stored.body.kind == "inline" or self._bodies.reachable
 
     def lookup(self, primary: bytes) -> tuple[StoredResponse, ...]:
         """The responses stored under a key. An index that can't be read has none."""

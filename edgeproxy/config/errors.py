@@ -39,7 +39,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(f"{prefix}{problem}" for problem in self.problems))
 
 
-class InvalidSettings(ValueError):  # noqa: N818 - never leaves the package: a list on its way
+class InvalidSettings(ValueError):
     """Problems that one check across several settings found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

@@ -81,7 +81,7 @@ class Flight:
         self.interims: list[tuple[int, bytes, Fields]] = []
         self.joinable = True
         self.followed = False
-        """Another worker's fetch brings it."""
+        """What it brings, another worker fetched."""
         self.readers = 0
         """How many requests wait on it: the collapsing factor, and what a waiter limit bounds."""
         self._keep_bytes = keep_bytes

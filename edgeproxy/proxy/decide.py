@@ -113,15 +113,15 @@ def decide(
     *,
     honour: bool,
     other_variants: bool,
-    uncacheable: bool,
+    uncacheable: str | None,
     now: float,
 ) -> Decision:
     """How to answer a GET or HEAD that `classify` let through.
 
     `directives` are the request's, and `honour` whether the site obeys those that would cost the
     origin work (only-if-cached is always obeyed); `other_variants`: something is stored under the
-    key, for other values of the fields that Vary names; `uncacheable`: the key's last answer could
-    not be stored.
+    key, for other values of the fields that Vary names; `uncacheable`: why the key's last answer
+    could not be stored.
     """
     if honour and directives.no_store and not directives.only_if_cached:
         return Pass("request", "no-store")
@@ -129,8 +129,8 @@ def decide(
         # RFC 9111 5.2.1.7: the one request directive that costs the origin nothing to obey.
         if directives.only_if_cached:
             return Refuse(504, "only-if-cached")
-        if uncacheable:
-            return Pass("bypass", "uncacheable")
+        if uncacheable is not None:
+            return Pass("bypass", f"uncacheable; {uncacheable}")
         return Fetch("vary-miss" if other_variants else "uri-miss")
     decision = _decide_stored(directives, honour, candidate, now)
     if directives.only_if_cached and isinstance(decision, Revalidate):

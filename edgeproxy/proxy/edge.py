@@ -13,13 +13,14 @@ from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.service import InvalidationService
-from edgeproxy.invalidation.sweeper import Sweeper
+from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
+from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.claims import Claims
 from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fetching import Fetching, FetchParts
 from edgeproxy.proxy.handler import Handler, HandlerParts
-from edgeproxy.proxy.in_flight import InFlight
+from edgeproxy.proxy.in_flight import InFlight, RememberedTargets
 from edgeproxy.proxy.intake import Intake
 from edgeproxy.proxy.lookup import Lookup
 from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from edgeproxy.config.model import Config
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Place:
     """64 bytes: the journal's head."""
     filters: Sequence[memoryview]
     """Each worker's counters of fetches in flight."""
+    remembered: memoryview
+    """The slots of `RememberedTargets`."""
 
 
 class Edge:
@@ -97,15 +101,22 @@ class Edge:
             clock=clock,
         )
         self._closing.push_async_callback(self.tier.close)
+        settle_if_empty(self.tier, head)
         self.view = JournalView(journal, head, self.tier.settled)
         in_flight = InFlight(place.filters, place.worker)
+        remembered = RememberedTargets(place.remembered)
+
+        def concerned(target_id: bytes) -> bool:
+            # In this order: what is no longer in the air is in memory by then.
+            return in_flight.may_be(target_id) or remembered.may_have(target_id)
+
         self.service = InvalidationService(
-            journal, self.view, self.tier, clock, maybe_in_flight=in_flight.may_be
+            journal, self.view, self.tier, clock, maybe_in_flight=concerned
         )
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)
         memory_object = config.memory.max_object_bytes
-        lookup = Lookup(self._memory, self.tier, self.view, memory_object)
+        lookup = Lookup(self._memory, self.tier, self.view, remembered, memory_object)
         fetching = Fetching(
             FetchParts(
                 tier=self.tier,
@@ -141,7 +152,9 @@ class Edge:
         peers = PeerServer(place.runtime_dir, fetching.find_flight)
         await peers.start()
         self._closing.push_async_callback(peers.close)
-        self.server = EdgeServer(self._handler.handle, config.limits)
+        self.server = EdgeServer(
+            self._handler.handle, config.limits, clock=clock, on_refused=self._log_refused
+        )
         sweeper = Sweeper(
             self.tier,
             journal,
@@ -217,6 +230,32 @@ class Edge:
             if reason is not None:
                 notes.append(f"{key.url}: the last answer was not stored: {reason}")
         return notes
+
+    def _log_refused(self, client: str, start_line: bytes, refused: Refused) -> None:
+        """Requests that were no requests are in the access log, too."""
+        method, _, rest = start_line.partition(b" ")
+        target, _, version = rest.rpartition(b" ")
+        now = self._clock()
+        self._access_log(
+            AccessRecord(
+                client=client,
+                method=method,
+                target=target or rest,
+                version=version.decode("ascii", "replace").removeprefix("HTTP/"),
+                status=refused.status,
+                bytes_sent=0,
+                result="refused",
+                cache_status=refused.cache_status,
+                site="",
+                host="",
+                referer=b"",
+                user_agent=b"",
+                started=now,
+                duration=0.0,
+                first_byte=0.0,
+                origin_seconds=None,
+            )
+        )
 
     def _is_dead(self, stored: StoredResponse) -> bool:
         """Whether a stored response can never answer again: too old even for a failing origin, and

@@ -127,7 +127,7 @@ def _served(candidate: Candidate, invalidated: int, now: float) -> tuple[Served,
         candidate,
         honour=False,
         other_variants=False,
-        uncacheable=False,
+        uncacheable=None,
         now=now,
     )
     stale = _stale_since(candidate.freshness, invalidated, now)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer, OriginPool
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.proxy.upstream import OriginResponse
     from edgeproxy.semantics.fields import Fields
 
 log = logging.getLogger(__name__)
@@ -236,6 +237,7 @@ class Fetching:
             or (known is not None and found.stored.response_time <= known.stored.response_time)
         ):
             return False
+        flight.followed = True
         flight.announce(Stored(found.stored, None))
         return True
 
@@ -298,12 +300,7 @@ class Fetching:
         flight.announce(Shared(response, origin.content_length))
         self._parts.uncacheable.forget(request.key.primary)
         try:
-            while chunk := await origin.read_chunk():
-                whole = origin.at_eof()
-                if not await flight.append(chunk, hold_back=whole):
-                    raise Unkept
-                if whole:
-                    break
+            await _pour(origin, flight)
         except BaseException:
             origin.abort()
             raise
@@ -443,8 +440,18 @@ class Fetching:
         view = self._parts.view
         if response.position < view.floor:
             return False
-        verdict = view.verdict(response, response.position)
-        return verdict.standing is Standing.VALID or verdict.position > asked_at
+        # Rules after `asked_at` don't count: an older one must not hide behind a newer.
+        verdict = view.verdict(response, response.position, asked_at)
+        return verdict.standing is Standing.VALID
+
+
+async def _pour(origin: OriginResponse, flight: Flight) -> None:
+    """All of the origin's body into the flight; the last of it stays back until that lands."""
+    whole = False
+    while not whole and (chunk := await origin.read_chunk()):
+        whole = origin.at_eof()
+        if not await flight.append(chunk, hold_back=whole):
+            raise Unkept
 
 
 def flight_key(primary: bytes, vary: tuple[bytes, ...], fields: Fields) -> bytes:

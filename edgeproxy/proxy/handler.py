@@ -141,7 +141,7 @@ class Handler:
                 self._candidate(found, now),
                 honour=request.honour_directives,
                 other_variants=looked.other_variants,
-                uncacheable=parts.uncacheable.holds(request.key.primary, now),
+                uncacheable=parts.uncacheable.reason(request.key.primary, now),
                 now=now,
             )
             vary = looked.vary or learnt_vary

@@ -1,7 +1,8 @@
-"""Which targets are being fetched on the node: a counting filter in shared memory, never too few.
+"""Which targets are being fetched on the node, or may be in a worker's memory: shared filters.
 
-An unsafe request invalidates what is stored for its target, and what a fetch in the air is about to
-store (RFC 9111 4.4). Most targets of such requests have neither, and need no journal record.
+An unsafe request invalidates what is kept for its target, and what a fetch in the air is about to
+store (RFC 9111 4.4). Most targets of such requests have neither, and need no journal record. The
+filters say so for certain; that there is something they may say wrongly, which costs a record.
 """
 
 from __future__ import annotations
@@ -45,3 +46,23 @@ class InFlight:
 
     def _index(self, target_id: bytes) -> int:
         return int.from_bytes(target_id[:4], "big") & self._mask
+
+
+class RememberedTargets:
+    """The targets of which a worker of this run has had a response in its memory.
+
+    One byte a slot, set by any worker and never cleared: a byte is written whole, so no lock is
+    needed. The store may have dropped a row long before the memory of some worker does.
+    """
+
+    def __init__(self, slots: memoryview) -> None:
+        """`slots`: shared by all workers, a power of two in number, zeroed at the start."""
+        self._slots = slots
+        self._mask = len(slots) - 1
+
+    def add(self, target_id: bytes) -> None:
+        self._slots[int.from_bytes(target_id[:4], "big") & self._mask] = 1
+
+    def may_have(self, target_id: bytes) -> bool:
+        """Whether one may be in some worker's memory; False is certain."""
+        return self._slots[int.from_bytes(target_id[:4], "big") & self._mask] == 1

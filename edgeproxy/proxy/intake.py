@@ -51,7 +51,8 @@ class Intake:
         if place is None:
             raise Misdirected(f"no site here is {target.host}")
         policy, environment = place
-        client, trusted = client_address(fields, _peer(raw), self._trusted)
+        peer = _peer(raw)
+        client, trusted = client_address(fields, peer, self._trusted)
         scheme = "https" if secure else "http"
         if trusted:
             scheme = _forwarded_scheme(fields) or scheme
@@ -70,6 +71,7 @@ class Intake:
             authority=authority,
             scheme=scheme,
             client=client,
+            peer=peer,
             trusted=trusted,
             policy=policy,
             environment=environment,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.view import JournalView
+    from edgeproxy.proxy.in_flight import RememberedTargets
     from edgeproxy.semantics.freshness import Freshness
 
 
@@ -56,11 +57,18 @@ class Lookup:
     """The two tiers, seen as one."""
 
     def __init__(
-        self, memory: MemoryTier, tier: SharedTier, view: JournalView, memory_object: int
+        self,
+        memory: MemoryTier,
+        tier: SharedTier,
+        view: JournalView,
+        remembered: RememberedTargets,
+        memory_object: int,
     ) -> None:
+        """`memory_object`: the longest body that is kept in memory, in bytes."""
         self._memory = memory
         self._tier = tier
         self._view = view
+        self._remembered = remembered
         self._memory_object = memory_object
 
     def find(self, primary: bytes, fields: Fields, policy: SitePolicy, now: float) -> Looked:
@@ -118,7 +126,7 @@ class Lookup:
         others = False
         for stored in self._tier.lookup(primary):
             verdict = self._view.verdict(stored, stored.position)
-            if verdict.standing is Standing.DELETED:
+            if verdict.standing is Standing.DELETED or not self._tier.reachable(stored):
                 continue
             if stored.response_time > newest:
                 newest, vary = stored.response_time, tuple(name for name, _ in stored.selecting)
@@ -153,6 +161,7 @@ class Lookup:
         """Keep a response in memory; a journal that has moved on is checked at its next hit."""
         if len(body) > self._memory_object:
             return
+        self._remembered.add(found.stored.target_id)
         self._memory.put(
             Entry(
                 stored=found.stored,

@@ -28,9 +28,6 @@ class UncacheableKeys:
     def forget(self, primary: bytes) -> None:
         self._until.pop(primary, None)
 
-    def holds(self, primary: bytes, now: float) -> bool:
-        return self.reason(primary, now) is not None
-
     def reason(self, primary: bytes, now: float) -> str | None:
         """Why the key's last answer could not be stored; None if it is not known to be so."""
         noted = self._until.get(primary)

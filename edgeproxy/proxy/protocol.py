@@ -28,6 +28,8 @@ FRESH_GRACE: Final = 1.0
 """Seconds that a connection without any request yet has to send one when the edge drains."""
 
 _READ_BUFFER: Final = 64 * 1024
+_LOGGED_LINE: Final = 8192
+"""Bytes of the start line of a refused request that the log is told."""
 # With this, close() sends a reset instead of an orderly end: on, after 0 seconds.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -354,6 +356,11 @@ class EdgeProtocol(RequestHandler):
             return
         head_only = self._pending.startswith(b"HEAD ")
         self.transport.write(refused.render(self._server.clock(), head_only=head_only))
+        if self._server.on_refused is not None:
+            peer = self.transport.get_extra_info("peername")
+            client = str(peer[0]) if isinstance(peer, tuple) else "unknown"
+            line = self._pending[:_LOGGED_LINE].lstrip(b"\r\n").partition(b"\r\n")[0]
+            self._server.on_refused(client, line, refused)
         self._end()
 
     def _end(self, *, idle: bool = False) -> None:

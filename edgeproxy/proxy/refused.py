@@ -23,6 +23,11 @@ class Refused(Exception):
         self.status = HTTPStatus(status)
         self.detail = detail
 
+    @property
+    def cache_status(self) -> bytes:
+        """The edge's member of Cache-Status (RFC 9211)."""
+        return CacheStatus(detail=self.detail).render()
+
     def render(self, now: float, *, head_only: bool) -> bytes:
         """The whole answer; `now` in seconds since the epoch."""
         status, phrase = self.status, self.status.phrase
@@ -32,7 +37,7 @@ class Refused(Exception):
             (b"Content-Type", b"text/plain; charset=utf-8"),
             (b"Content-Length", b"%d" % len(text)),
             (b"Cache-Control", b"no-store"),
-            (b"Cache-Status", CacheStatus(detail=self.detail).render()),
+            (b"Cache-Status", self.cache_status),
             (b"Connection", b"close"),
         ]
         if status == HTTPStatus.METHOD_NOT_ALLOWED:

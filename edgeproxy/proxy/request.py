@@ -27,6 +27,8 @@ class EdgeRequest:
     scheme: str
     client: str
     """The client's address, beyond trusted proxies."""
+    peer: str
+    """The address at the other end of the connection; "unknown" if it has none."""
     trusted: bool
     """It comes through one of the trusted proxies, so its X-Forwarded-* fields are believed."""
     policy: SitePolicy

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
     from edgeproxy.config.server import Limits
+    from edgeproxy.proxy.refused import Refused
 
 if HttpRequestParser.__module__ != "aiohttp._http_parser":
     raise ImportError(
@@ -43,10 +44,14 @@ class EdgeServer(web.Server):
         limits: Limits,
         *,
         clock: Callable[[], float] = time.time,
+        on_refused: Callable[[str, bytes, Refused], None] | None = None,
     ) -> None:
+        """`on_refused` is told the client's address and the start line of what the server answers
+        by itself."""
         super().__init__(self._answer)
         self.limits = limits
         self.clock = clock
+        self.on_refused = on_refused
         self.draining = False
         self._handler = handler
         self._open: set[EdgeProtocol] = set()

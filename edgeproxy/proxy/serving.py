@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeproxy.proxy.wire import render_head
 from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
 from edgeproxy.semantics.ranges import (
     Unsatisfiable,
@@ -113,11 +114,10 @@ class Serving:
         """What all whole answers from `entry` begin with, rendered for the first of them."""
         if entry.head is not None:
             return entry.head
-        lines = [b"HTTP/1.1 %d %b\r\n" % (entry.stored.status, entry.stored.reason)]
-        for name, value in visible_fields(entry.fields, policy).without(_OWN_FIELDS):
-            lines.append(b"%b: %b\r\n" % (name, value))
-        lines.append(b"Content-Length: %d\r\n" % len(entry.body))
-        head = b"".join(lines)
+        fields = visible_fields(entry.fields, policy).without(_OWN_FIELDS)
+        if entry.stored.status != 204:  # RFC 9110 8.6
+            fields = fields.plus((b"Content-Length", b"%d" % len(entry.body)))
+        head = render_head(entry.stored.status, entry.stored.reason, fields)
         self._lookup.keep_head(entry, head)
         return head
 

@@ -6,6 +6,7 @@ Layout, in native byte order and with every area on cache lines of its own:
 | 0                | 64    | the journal's positions; `SharedHead` knows what is where        |
 | 64 + slot * 8256 | 64    | one worker's words: who it is and how it fares                   |
 | the same + 64    | 8192  | its fetches in flight: a counting filter, 4096 counters, 16 bits |
+| after the slots  | 2^20  | the targets that were in some worker's memory: a byte each       |
 
 A word is written by one process only (a worker's by that worker, or by the supervisor once the
 worker is dead) and is read and written by one aligned machine instruction, because items of a cast
@@ -20,6 +21,7 @@ import time
 HEAD_BYTES = 64
 STATE_BYTES = 64
 FILTER_COUNTERS = 4096
+REMEMBERED_SLOTS = 1 << 20
 _SLOT_BYTES = STATE_BYTES + 2 * FILTER_COUNTERS
 
 # Indices of a slot's 64-bit words.
@@ -87,10 +89,13 @@ class SharedBlock:
     """Anonymous memory, inherited through fork by every worker of `slots`."""
 
     def __init__(self, slots: int) -> None:
-        self._map = mmap.mmap(-1, HEAD_BYTES + slots * _SLOT_BYTES)
+        end = HEAD_BYTES + slots * _SLOT_BYTES
+        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS)
         whole = memoryview(self._map)
         self.head = whole[:HEAD_BYTES]
         self.slots = tuple(
             WorkerSlot(whole[start : start + _SLOT_BYTES])
-            for start in range(HEAD_BYTES, len(whole), _SLOT_BYTES)
+            for start in range(HEAD_BYTES, end, _SLOT_BYTES)
         )
+        self.remembered = whole[end:]
+        """A slot for each of the targets that were in some worker's memory, by a hash."""

@@ -104,6 +104,7 @@ class Worker:
             journal_id=seat.journal_id,
             head=seat.block.head,
             filters=[slot.filter for slot in seat.block.slots],
+            remembered=seat.block.remembered,
         )
         self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
         self._admin = build_admin(
@@ -140,7 +141,7 @@ class Worker:
             await self._edge.close()
             self._access_log.close()
 
-    def missing_for_ready(self) -> list[str]:
+    async def missing_for_ready(self) -> list[str]:
         """Why this node is not ready; nothing when every worker accepts and the store is usable."""
         missing = [
             f"worker {number} does not accept connections"
@@ -148,7 +149,7 @@ class Worker:
             if not slot.accepts()
         ]
         try:
-            self._edge.tier.lookup(bytes(16))
+            await self._edge.tier.probe()
         except StoreError as error:
             missing.append(f"the store is not usable: {error}")
         return missing

@@ -97,7 +97,7 @@ async def test_waiters_for_what_is_uncacheable_go_on_in_parallel_and_it_is_remem
     assert later.cache_status == {
         "fwd": "bypass",
         "fwd-status": "200",
-        "detail": "uncacheable",
+        "detail": "uncacheable; private",
     }
 
 

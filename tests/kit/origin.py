@@ -23,7 +23,15 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from .http import FieldsLike, encode_fields
-from .wire import HEAD_LIMIT, BodyReader, Head, MalformedMessage, read_head, request_framing
+from .wire import (
+    HEAD_LIMIT,
+    BodyReader,
+    Head,
+    MalformedMessage,
+    MessageCut,
+    read_head,
+    request_framing,
+)
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
 
@@ -226,6 +234,10 @@ class ScriptedOrigin:
             pass
         except asyncio.CancelledError:
             _reset(writer)
+        except MessageCut as cut:
+            # Whoever sent it may have been killed, which is nothing to complain of.
+            if not cut.reset:
+                self.complaints.append(f"connection {number}: {cut}")
         except MalformedMessage as error:
             self.complaints.append(f"connection {number}: {error}")
         except Exception as error:

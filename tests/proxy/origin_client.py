@@ -6,9 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-import uvloop
-
 from edgeproxy.config.site import Origin, Pool, Timeouts
 from edgeproxy.proxy.upstream import OriginClient, OriginResponse
 from edgeproxy.semantics.fields import Fields
@@ -16,19 +13,6 @@ from tests.kit import ScriptedOrigin
 
 HOST = Fields(((b"Host", b"www.shop.example"),))
 PROMPT = {"connect": 5.0, "first_byte": 5.0, "between_bytes": 5.0}
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(asyncio.DefaultEventLoopPolicy, id="asyncio"),
-        pytest.param(uvloop.EventLoopPolicy, id="uvloop"),
-    ],
-)
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Both loops: they differ in what a transport does as it ends."""
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
 
 
 @asynccontextmanager

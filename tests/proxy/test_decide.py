@@ -62,7 +62,7 @@ def decided(
     *,
     honour: bool = False,
     other_variants: bool = False,
-    uncacheable: bool = False,
+    uncacheable: str | None = None,
     **directives: Any,
 ) -> Decision:
     return decide(
@@ -134,17 +134,19 @@ def test_classify(
     [
         pytest.param({}, Fetch("uri-miss"), id="9211-2.2: uri-miss"),
         pytest.param({"other_variants": True}, Fetch("vary-miss"), id="9211-2.2: vary-miss"),
-        pytest.param({"uncacheable": True}, Pass("bypass", "uncacheable"), id="uncacheable"),
         pytest.param(
-            {"uncacheable": True, "other_variants": True},
-            Pass("bypass", "uncacheable"),
+            {"uncacheable": "private"}, Pass("bypass", "uncacheable; private"), id="uncacheable"
+        ),
+        pytest.param(
+            {"uncacheable": "private", "other_variants": True},
+            Pass("bypass", "uncacheable; private"),
             id="uncacheable with other variants",
         ),
         pytest.param(
             {"only_if_cached": True}, Refuse(504, "only-if-cached"), id="9111-5.2.1.7: 504"
         ),
         pytest.param(
-            {"only_if_cached": True, "uncacheable": True},
+            {"only_if_cached": True, "uncacheable": "private"},
             Refuse(504, "only-if-cached"),
             id="9111-5.2.1.7: also of what is uncacheable",
         ),
@@ -175,7 +177,7 @@ def test_nothing_stored(asked: dict[str, Any], expected: Decision) -> None:
         pytest.param({}, 99.5, {}, Hit(0), id="9211-2.4: less than a second is 0"),
         pytest.param({}, 1, {"other_variants": True}, Hit(99), id="its variant is there"),
         pytest.param(
-            {}, 1, {"uncacheable": True}, Hit(99), id="stored, though uncacheable of late"
+            {}, 1, {"uncacheable": "private"}, Hit(99), id="stored, though uncacheable of late"
         ),
         pytest.param({"backing_off": True}, 1, {}, Hit(99), id="a failed refresh is no matter"),
         pytest.param({}, 1, {"only_if_cached": True}, Hit(99), id="9111-5.2.1.7: stored"),
@@ -514,7 +516,7 @@ REQUESTS = st.fixed_dictionaries(
     {
         "honour": st.booleans(),
         "other_variants": st.booleans(),
-        "uncacheable": st.booleans(),
+        "uncacheable": st.sampled_from([None, "private"]),
         "max_age": DELTAS,
         "min_fresh": DELTAS,
         "max_stale": DELTAS,

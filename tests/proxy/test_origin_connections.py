@@ -12,9 +12,9 @@ import trustme
 
 from edgeproxy.proxy.errors import OriginBodyCut, OriginTimedOut, OriginUnreachable
 from tests.kit import Answer, ScriptedOrigin
-from tests.proxy.origin_client import body_of, client_of, event_loop_policy, fetch, get
+from tests.proxy.origin_client import body_of, client_of, fetch, get
 
-__all__ = ["event_loop_policy"]
+pytestmark = pytest.mark.both_loops
 
 
 async def test_a_connection_is_kept_for_the_next_request(origin: ScriptedOrigin) -> None:

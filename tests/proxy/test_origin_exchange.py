@@ -13,13 +13,12 @@ from tests.proxy.origin_client import (
     HOST,
     body_of,
     client_of,
-    event_loop_policy,
     fetch,
     get,
     pieces,
 )
 
-__all__ = ["event_loop_policy"]
+pytestmark = pytest.mark.both_loops
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"

@@ -53,6 +53,7 @@ def request_of(policy: SitePolicy, *pairs: tuple[bytes, bytes], **changes: Any) 
         "authority": "www.shop.example",
         "scheme": "https",
         "client": "192.0.2.7",
+        "peer": "192.0.2.7",
         "trusted": False,
         "policy": policy,
         "environment": "production",

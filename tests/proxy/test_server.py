@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trustme
-import uvloop
 from aiohttp import web
 
 from edgeproxy.proxy import protocol
@@ -20,12 +19,10 @@ from edgeproxy.semantics.fields import Fields
 from tests.kit import Connection, MessageCut, Response
 from tests.proxy.reader_side import PATIENCE, Served, echo, hello, serving, with_writer
 
+pytestmark = pytest.mark.both_loops
+
+
 HOST = b"Host: shop.example\r\n"
-
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return request.param()
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from typing import cast
 
 import pytest
 import trustme
-import uvloop
 
 from edgeproxy.proxy.tunnel import splice, upgrade_requested
 from edgeproxy.semantics.fields import Fields
+
+pytestmark = pytest.mark.both_loops
+
 
 PATIENCE = 10.0
 """Seconds that a test waits for what has to come."""
@@ -21,11 +23,6 @@ LARGE = bytes(range(256)) * 32 * 1024
 """8 MiB: more than all the buffers on its way take."""
 BUFFERED = 1024 * 1024
 """More than a connection's buffer may ever hold: its limit, and what one read brings."""
-
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return request.param()
 
 
 # -- asking

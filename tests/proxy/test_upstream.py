@@ -14,13 +14,12 @@ from tests.proxy.origin_client import (
     Resident,
     body_of,
     client_of,
-    event_loop_policy,
     fetch,
     get,
     until_steady,
 )
 
-__all__ = ["event_loop_policy"]
+pytestmark = pytest.mark.both_loops
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-import uvloop
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +13,12 @@ from edgeproxy.semantics.fields import Fields
 from tests.kit import Connection, MessageCut
 from tests.proxy.reader_side import PATIENCE, serving, with_writer
 
+pytestmark = pytest.mark.both_loops
+
+
 NONE = Fields()
 LARGE = bytes(range(256)) * 64 * 1024
 """16 MiB: more than all the buffers on its way take."""
-
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return request.param()
 
 
 Answer = Callable[[web.BaseRequest, ResponseWriter], Awaitable[None]]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from edgeproxy.semantics.conditional import (
     ANY,
+    CONDITIONAL,
     EntityTag,
     entity_tag,
     freshen,
@@ -57,6 +58,11 @@ def test_entity_tags(value: bytes, tag: EntityTag | None) -> None:
     assert entity_tag(Fields([(b"ETag", value)])) == tag
     if tag is not None:
         assert bytes(tag) == value
+
+
+def test_the_conditions_are_those_of_rfc_9110_13_1() -> None:
+    names = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
+    assert {name.lower().encode() for name in names} == CONDITIONAL
 
 
 @pytest.mark.parametrize(
@@ -179,7 +185,8 @@ def test_the_fields_of_a_304() -> None:  # RFC 9110 15.4.5
     kept = [DATE, 'ETag: "1"', "Cache-Control: max-age=5", "Content-Location: /b", "Expires: x",
             "Vary: a", "Age: 4", "Set-Cookie: a"]  # fmt: skip
     metadata = ["Content-Type: text/html", "Content-Length: 5", "Content-Encoding: gzip",
-                "Content-Language: de", "Content-Range: bytes 0-1/2", MODIFIED]  # fmt: skip
+                "Content-Language: de", "Content-Range: bytes 0-1/2", "Content-Digest: a=:YQ==:",
+                "Repr-Digest: a=:YQ==:", "Digest: a", "Content-MD5: YQ==", MODIFIED]  # fmt: skip
     assert lines_of(not_modified_fields(fields(*kept, *metadata))) == kept
 
 

@@ -183,7 +183,7 @@ class Cache(Section):
     targets: tuple[scalars.FieldName, ...] = Field(
         default=tuple(name.decode() for name in DEFAULT_TARGETS),
         description="response fields that outrank Cache-Control here, first valid one wins "
-        "(RFC 9213); not passed on to readers",
+        "(RFC 9213)",
         examples=[["cdn-cache-control"]],
     )
     share_set_cookie: scalars.Bool = Field(

@@ -42,6 +42,9 @@ class Shared:
     response: StoredResponse
     """As it will be stored; its body reference is not filled in yet."""
     content_length: int | None
+    own_fields: Fields | None
+    """For the request that caused the fetch: with what may not be stored (`private="..."`). None
+    where another worker had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Flight:
         self.position = position
         self.interims: list[tuple[int, bytes, Fields]] = []
         self.joinable = True
+        self.left = False
+        """The request to the origin is on its way: who joins now came after it."""
         self.followed = False
         """What it brings, another worker fetched."""
         self.readers = 0

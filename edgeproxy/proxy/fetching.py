@@ -274,6 +274,8 @@ class Fetching:
         if found is not None:  # RFC 9111 4.3.1
             fields = fields.plus(*validation_fields([found.fields]))
 
+        flight.left = True
+
         async def on_interim(status: int, reason: bytes, interim: Fields) -> None:
             flight.interim(status, reason, interim)
 
@@ -297,7 +299,7 @@ class Fetching:
             flight.announce(Unshared(answer, answer.status, refusal))
             return
         origin = answer.response
-        flight.announce(Shared(response, origin.content_length))
+        flight.announce(Shared(response, origin.content_length, answer.fields))
         self._parts.uncacheable.forget(request.key.primary)
         try:
             await _pour(origin, flight)
@@ -354,7 +356,7 @@ class Fetching:
             buster=key.buster,
             status=answer.status,
             reason=answer.response.reason,
-            fields=storable_fields(answer.fields).raw,
+            fields=storable_fields(answer.fields, policy.storage.targets).raw,
             selecting=chosen,
             tags=tags,
             request_time=answer.request_time,
@@ -400,7 +402,7 @@ class Fetching:
             return None
         fresh = msgspec.structs.replace(
             found.stored,
-            fields=storable_fields(fields).raw,
+            fields=storable_fields(fields, request.policy.storage.targets).raw,
             tags=tags,
             request_time=answer.request_time,
             response_time=answer.response_time,

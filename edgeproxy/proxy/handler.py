@@ -26,7 +26,6 @@ from edgeproxy.proxy.exchange import Exchange
 from edgeproxy.proxy.fetching import ERROR_STATUS
 from edgeproxy.proxy.intake import Intake, Misdirected
 from edgeproxy.proxy.serving import visible_fields
-from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.proxy.unsafe import touched_targets
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.errors import BadRequest
@@ -122,7 +121,7 @@ class Handler:
         await asyncio.gather(*self._refreshes, return_exceptions=True)
 
     async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
-        if upgrade_requested(request.fields, request.version):
+        if request.upgrade:
             await self._pass(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
             return
         passing = classify(request.method, request.fields, request.has_body)
@@ -217,6 +216,7 @@ class Handler:
         pool = self.pools.of(request.policy)
         spare = found if isinstance(decision, Revalidate) and decision.on_error else None
         flight, first = parts.fetching.join(request, pool, found, vary)
+        early = not flight.left
         with flight.waiting():
             try:
                 # The flight of another request is worth so much waiting, and no more.
@@ -246,7 +246,14 @@ class Handler:
                 case Stored() | Shared():
                     own_fetch = first and not flight.followed
                     if not own_fetch:
-                        again = self._unfit(request, flight, outcome.response, vary, asked_at)
+                        again = self._unfit(
+                            request,
+                            flight,
+                            outcome.response,
+                            vary,
+                            asked_at,
+                            early and not flight.followed,
+                        )
                         if again is not None:
                             return again
                     status_ = CacheStatus(
@@ -264,6 +271,7 @@ class Handler:
         response: StoredResponse,
         vary: tuple[bytes, ...],
         asked_at: int,
+        early: bool,
     ) -> _Again | None:
         """Why another request's response can't answer this one: what to do then; None if it can."""
         if not matches(response.selecting, request.fields):
@@ -271,7 +279,23 @@ class Handler:
         if not self._parts.fetching.may_serve(response, asked_at):
             flight.joinable = False
             return _Again(vary)
+        if not early and self._needs_validation(request, response):
+            # RFC 9111 5.2.2.4: what the origin was asked before this request came is no validation
+            # for it. The next fetch is, and all who wait for that share it.
+            return _Again(vary)
         return None
+
+    def _needs_validation(self, request: EdgeRequest, response: StoredResponse) -> bool:
+        found = self._parts.lookup.judge(response, request.policy, response.position)
+        decision = decide(
+            request.directives,
+            Candidate(found.freshness, found.validity),
+            honour=request.honour_directives,
+            other_variants=False,
+            uncacheable=None,
+            now=self._parts.clock(),
+        )
+        return not isinstance(decision, Hit | Stale)
 
     async def _hand_out(
         self,
@@ -287,7 +311,9 @@ class Handler:
             exchange.result = "miss"
             exchange.origin_took(response.response_time - response.request_time)
             status = replace(status, fwd_status=response.status)
-            await self._parts.serving.send_flight(exchange, request, flight, outcome, status)
+            await self._parts.serving.send_flight(
+                exchange, request, flight, outcome, status, own=not status.collapsed
+            )
             return None
         if outcome.fwd_status is not None:
             exchange.origin_took(response.response_time - response.request_time)

@@ -6,11 +6,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.request import EdgeRequest
+from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.forwarding import client_address
+from edgeproxy.semantics.fields import Fields, list_members
+from edgeproxy.semantics.forwarding import client_address, end_to_end
 from edgeproxy.semantics.key import cache_key
 from edgeproxy.semantics.target import read_target
 
@@ -38,7 +39,8 @@ class Intake:
 
     def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
         """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
-        fields = Fields(raw.raw_headers)
+        sent = Fields(raw.raw_headers)
+        fields = end_to_end(sent)
         version = f"{raw.version.major}.{raw.version.minor}"
         target = read_target(
             method,
@@ -68,6 +70,7 @@ class Intake:
             target=forwarded_target,
             version=version,
             fields=fields,
+            upgrade=_upgrade(sent, version),
             authority=authority,
             scheme=scheme,
             client=client,
@@ -81,6 +84,12 @@ class Intake:
             or (policy.request_cache_control == "trusted" and trusted),
             has_body=raw.can_read_body,
         )
+
+
+def _upgrade(sent: Fields, version: str) -> bytes:
+    if not upgrade_requested(sent, version):
+        return b""
+    return b", ".join(list_members(sent.get_all(b"upgrade")))
 
 
 def _peer(raw: web.BaseRequest) -> str:

@@ -111,7 +111,7 @@ class PeerServer:
         with flight.waiting():
             try:
                 match await flight.outcome():
-                    case Shared(response, content_length):
+                    case Shared(response, content_length, _):
                         head = _SharedHead(response, content_length)
                         await _send(writer, _SHARED, msgspec.msgpack.encode(head))
                         async for chunk in flight.read():
@@ -145,7 +145,7 @@ async def follow(directory: Path, pid: int, key: bytes) -> Followed | None:
         if kind == _SHARED:
             head = msgspec.msgpack.decode(payload, type=_SharedHead)
             body = True
-            return Followed(Shared(head.response, head.content_length), _body(reader, writer))
+            return Followed(Shared(head.response, head.content_length, None), _body(reader, writer))
         if kind == _STORED:
             stored = msgspec.msgpack.decode(payload, type=StoredResponse)
             return Followed(Stored(stored, None), None)

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from edgeproxy.proxy.errors import OriginFailed, OriginTimedOut, OriginUnreachable
 from edgeproxy.proxy.upstream import OriginClient
 from edgeproxy.semantics.dates import format_http_date
-from edgeproxy.semantics.fields import Fields, list_members
+from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import end_to_end, forwarded_request_fields, response_via
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ class OriginPool:
             # RFC 9110 10.1.1: without a body there is nothing to wait for, and HTTP/1.0 can't.
             forwarded = forwarded.without((b"expect",))
         if upgrade:
-            protocols = b", ".join(list_members(fields.get_all(b"upgrade")))
-            forwarded = forwarded.plus((b"Connection", b"Upgrade"), (b"Upgrade", protocols))
+            forwarded = forwarded.plus((b"Connection", b"Upgrade"), (b"Upgrade", request.upgrade))
         return forwarded
 
     def _with_host(self, request: EdgeRequest, fields: Fields, member: _Member) -> Fields:

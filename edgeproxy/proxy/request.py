@@ -21,7 +21,10 @@ class EdgeRequest:
     """What the origin is asked for, byte for byte: path and query, without a `cb:` segment."""
     version: str
     fields: Fields
-    """As the client sent them."""
+    """As the client sent them, without those for its connection alone (RFC 9110 7.6.1): what the
+    origin does not see must not select a variant either."""
+    upgrade: bytes
+    """The protocols that the connection is asked to switch to (RFC 9110 7.8); empty: none."""
     authority: str
     """Host and port as the client named them."""
     scheme: str

@@ -137,11 +137,14 @@ class Serving:
         flight: Flight,
         shared: Shared,
         status: CacheStatus,
+        *,
+        own: bool,
     ) -> None:
-        """Answer with a response whose body is still coming in."""
+        """Answer with a response whose body is still coming in; `own`: the request caused it."""
         stored = shared.response
         found = self._lookup.judge(stored, request.policy, stored.position)
-        fields = visible_fields(found.fields, request.policy).without(_OWN_FIELDS)
+        fields = shared.own_fields if own and shared.own_fields is not None else found.fields
+        fields = visible_fields(fields, request.policy).without(_OWN_FIELDS)
         age = int(found.freshness.age(self._clock()))
         if age > 0 or b"age" in found.fields:
             # RFC 9111 5.1: what caches nearer to the origin have aged it, or the wait here.

@@ -158,3 +158,22 @@ async def test_a_failed_fetch_is_tried_once_more_for_those_who_only_waited(
     held.set()
     statuses = [(await connection.response()).status for connection in connections]
     assert sorted(statuses) == [200] * 9 + [502]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_must_be_validated_is_validated_for_all_who_wait_together(
+    origin: ScriptedOrigin, start_edge: StartEdge, workers: int
+) -> None:
+    """RFC 9111 5.2.2.4: not by a fetch that had left before a request came, but by the next."""
+    fields = {"Cache-Control": "no-cache", "ETag": '"1"'}
+
+    def page(request: OriginRequest) -> Answer:
+        if request.field("if-none-match") == '"1"':
+            return Answer(304, fields)
+        return Answer(200, fields, b"page")
+
+    origin.route("/page", page)
+    edge = await start_edge(origin, workers=workers)
+    responses = await asyncio.gather(*(edge.get("/page") for _ in range(200)))
+    assert {(response.status, response.body) for response in responses} == {(200, b"page")}
+    assert origin.counts["/page"] < 60

@@ -45,7 +45,7 @@ RESPONSE = StoredResponse(
     invalidated=0,
     body=UNWRITTEN,
 )
-SHARED = Shared(RESPONSE, None)
+SHARED = Shared(RESPONSE, None, None)
 EXPECTED = Expected("default", "production", "example.com", bytes(16))
 
 NewFlight = Callable[..., Flight]

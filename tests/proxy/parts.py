@@ -1,0 +1,155 @@
+"""One worker's edge, all of it real, on a socket of its own within the test's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgeproxy.config.model import Config
+from edgeproxy.invalidation.journal import check_journal
+from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.proxy.edge import Edge, Place
+from edgeproxy.runtime.shared import SharedBlock
+from tests.kit import Connection, Response, ScriptedOrigin
+from tests.kit.http import encode_fields
+from tests.kit.toml import merged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.invalidation.service import PurgeResult
+    from edgeproxy.proxy.access import AccessRecord
+    from tests.kit.http import FieldsLike
+
+PATIENCE = 10.0
+"""Seconds that a test waits for what has to come."""
+
+WORKERS = 2
+"""Workers of the node; this process is number 0."""
+
+
+@dataclass
+class Time:
+    """A clock that stands still until it is told to go on."""
+
+    now: float = 1_700_000_000.0
+    """Tue, 14 Nov 2023 22:13:20 GMT."""
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def edge_config(
+    folder: Path,
+    origin: ScriptedOrigin | str = "http://127.0.0.1:9",
+    site: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Config:
+    """One site, `shop`, in front of `origin`, with `site` laid on it; and `config` on the whole."""
+    url = origin if isinstance(origin, str) else origin.url
+    least: dict[str, Any] = {
+        "workers": WORKERS,
+        "store": {"url": f"lmdb:{folder}"},
+        "sites": {
+            "shop": {
+                "hosts": ["shop.test", "www.shop.test"],
+                "preview_hosts": ["preview.shop.test"],
+                "origins": [{"url": url}],
+            }
+        },
+    }
+    whole = merged(least, {"sites": {"shop": site or {}}})
+    return Config.model_validate(merged(whole, config or {}))
+
+
+def place_in(folder: Path) -> Place:
+    """Where worker 0 of a node finds what it shares; the node's state is in `folder`."""
+    runtime_dir = folder / "run"
+    runtime_dir.mkdir(exist_ok=True)
+    block = SharedBlock(WORKERS)
+    return Place(
+        worker=0,
+        directory=folder,
+        runtime_dir=runtime_dir,
+        journal_id=check_journal(folder / "journal"),
+        head=block.head,
+        filters=[slot.filter for slot in block.slots],
+        remembered=block.remembered,
+    )
+
+
+@dataclass
+class ServedEdge:
+    """An edge that takes connections."""
+
+    edge: Edge
+    place: Place
+    url: str
+    clock: Time
+    records: list[AccessRecord] = field(default_factory=list)
+    """What the access log was told."""
+
+    async def connect(self) -> Connection:
+        """A connection for requests to shop.test."""
+        connection = await Connection.open(self.url)
+        connection.authority = "shop.test"
+        return connection
+
+    async def get(
+        self,
+        target: str,
+        fields: FieldsLike = (),
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        host: str = "shop.test",
+    ) -> Response:
+        """The answer to a request on a connection of its own."""
+        pairs = [(b"Host", host.encode()), *encode_fields(fields)]
+        async with asyncio.timeout(PATIENCE), await Connection.open(self.url) as connection:
+            return await connection.exchange(method, target, pairs, body)
+
+    async def purge(self, *selectors: Selector, mode: Mode = Mode.DELETE) -> PurgeResult:
+        """Invalidate as the admin side does."""
+        return await self.edge.service.purge(selectors, mode, "editor", "192.0.2.1")
+
+    def stored(self, site: str = "shop") -> list[StoredResponse]:
+        """All that is stored for the site."""
+        with self.edge.tier.snapshot() as snapshot:
+            return snapshot.responses(Selector.by_everything(site), None, 1000)
+
+
+def by_url(target: str, host: str | None = "shop.test") -> Selector:
+    """What picks the responses for a target of the shop."""
+    return Selector.by_url("shop", host, target.encode())
+
+
+def by_tag(tag: str) -> Selector:
+    return Selector.by_tag("shop", tag)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    origin: ScriptedOrigin | str = "http://127.0.0.1:9",
+    *,
+    clock: Time | None = None,
+    site: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> AsyncIterator[ServedEdge]:
+    """Serve on a port of its own; `site` and `config` as for `edge_config`."""
+    clock, place = clock or Time(), place_in(folder)
+    records: list[AccessRecord] = []
+    edge = Edge(edge_config(folder, origin, site, config), place, clock, records.append)
+    await edge.start()
+    listener = await asyncio.get_running_loop().create_server(edge.server, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    try:
+        yield ServedEdge(edge, place, f"http://127.0.0.1:{port}", clock, records)
+    finally:
+        listener.close()
+        await asyncio.wait_for(edge.close(), PATIENCE)

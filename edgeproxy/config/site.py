@@ -168,9 +168,10 @@ class Grace(Section):
     """How long past freshness a response may still be served, where the origin says nothing."""
 
     stale_while_revalidate: scalars.Duration = Field(
-        default=DAY,
-        description="at once, while it is refreshed in the background; 0 is never",
-        examples=["10m"],
+        default=0.0,
+        description="at once, while it is refreshed in the background; 0 is never, as RFC 9111 "
+        "wants it unless somebody says otherwise",
+        examples=["1d"],
     )
     stale_if_error: scalars.Duration = Field(
         default=DAY, description="because the origin fails; 0 is never", examples=["7d"]

@@ -102,7 +102,7 @@ class InvalidationService:
         return PurgeResult(record.id, record.position, mode, matched, dry_run=False)
 
     async def invalidate_urls(self, site: str, targets: Iterable[tuple[str, bytes]]) -> None:
-        """Invalidate what an unsafe request changed (RFC 9111 4.4): (host, canonical target) each.
+        """Remove what an unsafe request changed (RFC 9111 4.4): (host, canonical target) each.
 
         Nothing is recorded for what is neither stored nor on its way: most of what is posted to.
         """
@@ -117,7 +117,7 @@ class InvalidationService:
             Record(
                 id=secrets.token_hex(16),
                 time=self._clock(),
-                mode=Mode.INVALIDATE,
+                mode=Mode.DELETE,
                 selectors=selectors,
                 actor="origin",
                 source="",

@@ -155,6 +155,9 @@ def _decide_stored(
         return Revalidate("request" if fresh else "stale", on_error, asked)
     if fresh:
         return Hit(int(ttl))
+    if invalidated and ttl > 0 and not freshness.must_revalidate:
+        # By its age it is fresh, and HTTP lets it be used; that it is not told so is the purge's.
+        return Stale(math.floor(ttl), refresh=not candidate.backing_off, detail="invalidated")
     reason = "invalidated" if invalidated else "stale-while-revalidate"
     if (
         honour

@@ -22,12 +22,13 @@ def touched_targets(request: EdgeRequest, answer: Fields) -> tuple[tuple[str, by
     base = f"{key.scheme}://{key.host}{key.target.decode('utf-8', 'surrogateescape')}"
     for name in _POINTERS:
         for value in answer.get_all(name):
-            url = urljoin(base, value.decode("utf-8", "surrogateescape"))
-            if not url.startswith(f"{key.scheme}://"):
-                continue
             try:
+                url = urljoin(base, value.decode("utf-8", "surrogateescape"))
+                if not url.startswith(f"{key.scheme}://"):
+                    continue
                 host, target = purge_target(url, request.policy.key)
             except ValueError:
+                # It is no URL, so it names nothing.
                 continue
             if host == key.host:
                 touched.add((host, target))

@@ -34,10 +34,12 @@ class FreshnessPolicy:
     """The share of the time since Last-Modified that is taken for a lifetime."""
     heuristic_max: float = 86_400.0
     """The longest lifetime that is guessed so."""
-    grace: float = 86_400.0
-    """stale-while-revalidate where the origin says nothing."""
+    grace: float = 0.0
+    """stale-while-revalidate where the origin says nothing: RFC 9111 4.2.4 wants it to be somebody's
+    express word."""
     error_grace: float = 86_400.0
-    """stale-if-error where the origin says nothing."""
+    """stale-if-error where the origin says nothing: RFC 9111 4.2.4 allows it to a cache that is
+    disconnected, and 4.3.3 to take a 5xx for that."""
     targets: tuple[bytes, ...] = DEFAULT_TARGETS
     """The fields that take Cache-Control's place, lower-case, most specific first (RFC 9213)."""
 
@@ -59,8 +61,10 @@ class Freshness:
     """How long past freshness it may be used because the origin fails (RFC 5861 4)."""
     must_validate: bool
     """No use without validation, fresh or not: an unqualified no-cache (RFC 9111 5.2.2.4)."""
+    must_revalidate: bool
+    """The origin forbids in so many words to use it when it is stale (RFC 9111 4.2.4)."""
     no_stale: bool
-    """The origin forbids use when stale, and no request may ask for it (RFC 9111 4.2.4)."""
+    """So it does, or s-maxage implies it (RFC 9111 5.2.2.10); no request may ask for it then."""
     immutable: bool
     """While fresh, a reader's reload is no reason to validate it (RFC 8246 2)."""
 
@@ -99,6 +103,7 @@ def assess_freshness(
         stale_while_revalidate=while_revalidating,
         stale_if_error=on_error,
         must_validate=_unqualified_no_cache(directives),
+        must_revalidate=_forbids_stale(directives),
         no_stale=_forbids_stale(directives) or directives.s_maxage is not None,
         immutable=directives.immutable,
     )

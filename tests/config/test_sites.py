@@ -90,7 +90,7 @@ def test_a_policy_has_the_site_s_settings_in_seconds_and_bytes() -> None:
 def test_a_site_that_says_nothing_has_the_defaults() -> None:
     found = policy()
     assert found.freshness.default_ttl is None
-    assert found.freshness.grace == 86_400
+    assert (found.freshness.grace, found.freshness.error_grace) == (0, 86_400)
     assert found.key.canonical_target(b"/p?utm_source=x&b=1") == b"/p?utm_source=x&b=1"
     assert (found.host_header, found.cache_status, found.debug_tags) == ("pass", True, False)
     assert b"cache-tag" in found.tags.fields

@@ -224,13 +224,13 @@ async def test_a_purge_that_could_not_be_recorded_says_so_and_did_nothing(
 # -- unsafe requests (RFC 9111 4.4)
 
 
-async def test_what_an_unsafe_request_changed_is_invalidated(worker: Worker) -> None:
+async def test_what_an_unsafe_request_changed_is_removed(worker: Worker) -> None:
     await fill(worker)
     await worker.service.invalidate_urls("shop", [("shop.test", b"/a"), ("shop.test", b"/x")])
-    assert (worker.stands("a"), worker.stands("b")) == ("invalidated", "valid")
+    assert (worker.stands("a"), worker.stands("b")) == ("deleted", "valid")
     (kept,) = journal_of(worker)
     assert kept.selectors == (Selector.by_url("shop", "shop.test", b"/a"),)
-    assert (kept.mode, kept.actor) == (Mode.INVALIDATE, "origin")
+    assert (kept.mode, kept.actor) == (Mode.DELETE, "origin")
 
 
 async def test_an_unsafe_request_on_another_host_changes_nothing_here(worker: Worker) -> None:
@@ -244,11 +244,11 @@ async def test_nothing_is_recorded_where_nothing_is_stored_or_on_its_way(worker:
     assert journal_of(worker) == []
 
 
-async def test_what_is_on_its_way_during_an_unsafe_request_is_invalidated(
+async def test_what_is_on_its_way_during_an_unsafe_request_is_not_kept(
     worker: Worker,
 ) -> None:
     with worker.view.hold() as hold:
         worker.flying.add(response("a").target_id)
         await worker.service.invalidate_urls("shop", [("shop.test", b"/a")])
         await worker.store("a", position=hold.position)
-    assert worker.stands("a") == "invalidated"
+    assert worker.stands("a") == "absent"

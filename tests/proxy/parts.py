@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeproxy.config.model import Config
+from edgeproxy.config.sites import SitePolicy, SiteTable
 from edgeproxy.invalidation.journal import check_journal
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.proxy.edge import Edge, Place
+from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.runtime.shared import SharedBlock
+from edgeproxy.semantics.cache_buster import split_cache_buster
+from edgeproxy.semantics.cache_control import request_directives
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.key import cache_key
 from tests.kit import Connection, Response, ScriptedOrigin
 from tests.kit.http import encode_fields
 from tests.kit.toml import merged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.service import PurgeResult
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that a test waits for what has to come."""
+
+NO_FIELDS = Fields()
 
 WORKERS = 2
 """Workers of the node; this process is number 0."""
@@ -79,6 +87,43 @@ def place_in(folder: Path) -> Place:
         head=block.head,
         filters=[slot.filter for slot in block.slots],
         remembered=block.remembered,
+    )
+
+
+def site_policy(site: Mapping[str, Any] | None = None) -> SitePolicy:
+    """The policy of the shop, with `site` laid on its settings."""
+    return SiteTable(edge_config(Path("/nowhere"), site=site)).policies["shop"]
+
+
+def edge_request(
+    target: bytes = b"/",
+    fields: Fields = NO_FIELDS,
+    *,
+    method: bytes = b"GET",
+    authority: str = "shop.test",
+    scheme: str = "http",
+    site: Mapping[str, Any] | None = None,
+) -> EdgeRequest:
+    """A request to the shop as `Intake` would have read it."""
+    policy = site_policy(site)
+    _, forwarded = split_cache_buster(target)
+    return EdgeRequest(
+        method=method,
+        target=forwarded,
+        version="1.1",
+        fields=fields,
+        upgrade=b"",
+        authority=authority,
+        scheme=scheme,
+        client="192.0.2.1",
+        peer="192.0.2.1",
+        trusted=False,
+        policy=policy,
+        environment="production",
+        key=cache_key("shop", scheme, authority, target, policy.key),
+        directives=request_directives(fields),
+        honour_directives=False,
+        has_body=False,
     )
 
 

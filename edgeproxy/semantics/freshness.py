@@ -35,8 +35,8 @@ class FreshnessPolicy:
     heuristic_max: float = 86_400.0
     """The longest lifetime that is guessed so."""
     grace: float = 0.0
-    """stale-while-revalidate where the origin says nothing: RFC 9111 4.2.4 wants it to be somebody's
-    express word."""
+    """stale-while-revalidate where the origin says nothing: RFC 9111 4.2.4 wants somebody's
+    express word for it."""
     error_grace: float = 86_400.0
     """stale-if-error where the origin says nothing: RFC 9111 4.2.4 allows it to a cache that is
     disconnected, and 4.3.3 to take a 5xx for that."""

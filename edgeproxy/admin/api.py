@@ -61,13 +61,19 @@ async def purge(request: web.Request) -> web.Response:
 
 
 async def _read_purge(request: web.Request) -> PurgeRequest:
+    content = await request.read()
     try:
-        return PurgeRequest.model_validate(json.loads(await request.read()))
+        body = json.loads(content)
     except json.JSONDecodeError as error:
         detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise Problem(400, detail) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # It is not UTF-8, or has a number too long, or something too deep, to be read.
         raise Problem(400, "the body is not JSON") from error
+    if not isinstance(body, dict):
+        raise Problem(400, "the body must be a JSON object")
+    try:
+        return PurgeRequest.model_validate(body)
     except ValidationError as error:
         raise invalid_fields(error) from error
 

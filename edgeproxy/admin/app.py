@@ -57,11 +57,13 @@ def reload_admin(app: web.Application, config: Config, tokens: Sequence[AdminTok
 async def _outer(request: web.Request, handler: Any) -> web.StreamResponse:
     state = request.config_dict[STATE]
     response: web.StreamResponse
-    if state.config.admin.allows_host(request.host):
+    # Not `request.host`: where there is none (HTTP/1.0), that looks this machine up in the DNS.
+    host = request.headers.get("Host")
+    if host is None or state.config.admin.allows_host(host):
         response = await handler(request)
     else:
         # A page whose name was made to point here (DNS rebinding) calls by that name.
-        detail = f"{request.host!r} is not a name of the admin port: see admin.allowed_hosts"
+        detail = f"{host!r} is not a name of the admin port: see admin.allowed_hosts"
         response = Problem(421, detail).response()
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)

@@ -13,7 +13,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
-from edgeproxy.cache.errors import BodyMissing, StoreFull, StoreUnusable
+from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreFull, StoreUnusable
 from edgeproxy.cache.layout import body_path
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 READ_SIZE = 256 * 1024
 INLINE_LIMIT = 128 * 1024
+
+_OUR_WANT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Bodies(Protocol):
@@ -129,7 +131,9 @@ class _File:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             self._fd = -1
-            raise BodyMissing(f"{path}: {error.strerror}") from error
+            # The process's want of descriptors or memory says nothing about the file.
+            kind = BodyUnreachable if error.errno in _OUR_WANT else BodyMissing
+            raise kind(f"{path}: {error.strerror}") from error
         self._path = path
         size = os.fstat(self._fd).st_size
         if size != length:

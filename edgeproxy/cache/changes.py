@@ -122,11 +122,13 @@ class Changes:
         """Remove those that are still just as they were seen."""
         return self.remove(txn, [one.id for one in responses if self.row(txn, one.id) == one])
 
-    def forget(self, txn: WriteTxn, stored: StoredResponse) -> None:
-        """Remove a response whose body is lost, if it still has that body."""
+    def forget(self, txn: WriteTxn, stored: StoredResponse) -> bool:
+        """Remove a response whose body is lost; False if it has that body no longer."""
         there = self.row(txn, stored.id)
-        if there is not None and there.body.id == stored.body.id:
-            self._index.remove(txn, stored.id, self._clock())
+        if there is None or there.body.id != stored.body.id:
+            return False
+        self._index.remove(txn, stored.id, self._clock())
+        return True
 
     def row(self, txn: WriteTxn, row_id: bytes) -> StoredResponse | None:
         """The row; a damaged one is removed, and absent."""

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_READERS = 1024
+_MAX_READERS = 4096
 # since when, kind, length.
 _GARBAGE = struct.Struct("!dBQ")
 

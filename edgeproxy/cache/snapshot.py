@@ -74,6 +74,12 @@ class Snapshot:
         self._views = []
         self._stack.close()
 
+    @property
+    @translated()
+    def settled(self) -> int:
+        """The journal position up to which all of it has been swept."""
+        return min(index.counter(txn, b"settled") for index, txn in self._views)
+
     @translated()
     def count(self, selects: Selects) -> int:
         """How many responses it picks. With one index this costs the same however many they are."""

@@ -63,6 +63,12 @@ class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
         return self.primary + self.variant
 
     @property
+    def incomplete(self) -> bool:
+        """Whether its body is not the whole: then its Content-Range lines say what it is, and it
+        must answer nothing but ranges within that (RFC 9111 3.3). No whole response is a 206."""
+        return self.status == 206
+
+    @property
     def url(self) -> str:
         """Its URL for people to read: logs and answers, not for comparing."""
         segment = f"/cb:{self.buster.decode()}" if self.buster else ""

@@ -171,9 +171,10 @@ class SharedTier:
     async def _lost(self, stored: StoredResponse, error: BodyMissing) -> None:
         if isinstance(error, BodyUnreachable):
             return
-        log.warning("a response of site %s is lost: %s", stored.site, error)
         with suppress(StoreError):
-            await self._writer.write(self._changes.forget, stored)
+            # If not, it was removed or replaced meanwhile, as it should be.
+            if await self._writer.write(self._changes.forget, stored):
+                log.warning("a response of site %s is lost: %s", stored.site, error)
 
     # -- writing
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-import edgeproxy
 from edgeproxy.cli import check, demo, serve
 
 if TYPE_CHECKING:
@@ -27,6 +26,16 @@ Begin with:
 """
 
 
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that takes as long as half of a start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(version("edgeproxy"))
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
@@ -35,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--version", action="version", version=edgeproxy.__version__)
+    command.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = command.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module, summary in (
         ("serve", serve, "run the edge: cache what origins answer"),

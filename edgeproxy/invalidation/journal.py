@@ -11,7 +11,7 @@ import secrets
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from lmdb import _StatDict
 
 FORMAT = b"edgeproxy journal 1"
 KEPT_RECORDS = 100_000
@@ -34,11 +35,14 @@ _MAP_BYTES = 4 << 30
 _TRIM_BYTES = _MAP_BYTES // 4
 """Records beyond this many bytes are trimmed, though fewer than `KEPT_RECORDS` stay."""
 _TRIM_STEP = 1000
+_ROOM_BYTES = 1 << 20
+"""Room for records that the file has beforehand: a full disk is no time to refuse a purge."""
 _MAX_READERS = 512
 _POSITION = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
 _ID = b"id"
 _FORMAT = b"format"
+_ROOM = b"room"
 
 
 class JournalError(Exception):
@@ -108,6 +112,7 @@ class LocalJournal:
                 count = transaction.stat(self._records)["entries"]
             if last and count < last - first + 1:
                 raise JournalDamaged(f"the journal in {directory} has lost records")
+            self.make_room()
             self._opened = opened.pop_all()
         self._executor = ThreadPoolExecutor(1, "journal")
 
@@ -190,10 +195,9 @@ class LocalJournal:
         with self._errors():
             with self._env.begin(self._records) as transaction:
                 stat = transaction.stat(self._records)
-            pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
             # Never all of them: positions go on from the last.
             surplus = stat["entries"] - KEPT_RECORDS
-            if pages * stat["psize"] > _TRIM_BYTES:
+            if _pages(stat) * stat["psize"] > _TRIM_BYTES:
                 surplus = max(surplus, stat["entries"] // 10)
             if surplus <= 0:
                 return True
@@ -204,6 +208,24 @@ class LocalJournal:
                         return True
                     cursor.delete()
         return surplus <= _TRIM_STEP
+
+    def make_room(self) -> None:
+        """Let the file grow if there is little room left in it, and the disk has some.
+
+        LMDB gives no page of its file back, so what was written once can be written again.
+        """
+        with self._errors():
+            with self._env.begin() as transaction:
+                stats = [transaction.stat(db) for db in (None, self._records, self._meta)]
+            used = sum(map(_pages, stats))
+            free = self._env.info()["last_pgno"] + 1 - used
+        if free * stats[0]["psize"] > _ROOM_BYTES // 2:
+            return
+        with suppress(lmdb.Error):
+            with self._env.begin(self._meta, write=True) as transaction:
+                transaction.put(_ROOM, bytes(_ROOM_BYTES))
+            with self._env.begin(self._meta, write=True) as transaction:
+                transaction.delete(_ROOM)
 
     def verify(self) -> None:
         """Read every record; raises JournalDamaged if one is missing or not as it was written."""
@@ -283,6 +305,10 @@ _DAMAGE = (
     lmdb.VersionMismatchError,
     struct.error,
 )
+
+
+def _pages(stat: _StatDict) -> int:
+    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
 
 
 def _last(cursor: lmdb.Cursor) -> int:

@@ -94,7 +94,7 @@ class Sweeper:
                     elected = self._elect()
                     if elected:
                         await self.sweep()
-                    await self._view.drop_settled(self._tier.settled, self._memory)
+                    await self.drop_rules()
                     if time.monotonic() >= upkeep_at:
                         await self._tier.flush()
                         if elected:
@@ -136,6 +136,12 @@ class Sweeper:
                 # Readers' requests come first: no more than half of the time.
                 await asyncio.sleep(time.monotonic() - began)
             await _in_thread(self._tier.settle, settled)
+
+    async def drop_rules(self) -> None:
+        """Drop the rules that nothing stored needs any more, in whatever worker's store."""
+        with self._tier.snapshot() as snapshot:
+            settled = snapshot.settled
+        await self._view.drop_settled(settled, self._memory)
 
     def _step(self, todo: list[_Due]) -> None:
         """Apply some of what is to do, the last first, and take from the list what is done."""
@@ -181,6 +187,7 @@ class Sweeper:
         trimmed = False
         while not trimmed:
             trimmed = await _in_thread(self._journal.trim, self._tier.settled)
+        await _in_thread(self._journal.make_room)
 
     def _elect(self) -> bool:
         if self._lock_fd is None:

@@ -44,7 +44,9 @@ class Shared:
     content_length: int | None
     own_fields: Fields | None
     """For the request that caused the fetch: with what may not be stored (`private="..."`). None
-    where another worker had it."""
+    where another worker had it, or only a part of it came."""
+    fwd_status: int | None = None
+    """The status that the origin answered with, where it is not the response's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,18 @@ class Flight:
     The producer calls `announce` once, then `append` for each chunk, and at last `land` or `fail`.
     """
 
-    def __init__(self, spool: Spool, keep_bytes: int, expected: Expected, position: int) -> None:
-        """`expected`: what is known of the response; `position`: the journal's, before it left."""
+    def __init__(
+        self,
+        spool: Spool,
+        keep_bytes: int,
+        expected: Expected,
+        position: int,
+        part: bytes | None = None,
+    ) -> None:
+        """`expected`: what is known of the response; `position`: the journal's, before it left;
+        `part`: the Range that is asked for, None for the whole."""
         self.spool = spool
+        self.part = part
         self.expected = expected
         self.position = position
         self.interims: list[tuple[int, bytes, Fields]] = []
@@ -214,6 +225,10 @@ class Flight:
             self._window_bytes -= len(chunk)
 
     # -- the readers' side
+
+    def nears(self, offset: int) -> bool:
+        """Whether the byte at `offset` has come, or is so near that it can be waited for."""
+        return offset <= self._visible + WINDOW_BYTES
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

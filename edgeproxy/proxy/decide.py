@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgeproxy.semantics.conditional import CONDITIONAL
+from edgeproxy.semantics.partial import passed_range
 
 if TYPE_CHECKING:
     from edgeproxy.semantics.cache_control import Directives
@@ -57,6 +58,8 @@ class Fetch:
     """Nothing stored can answer: fetch, together with whoever else asks for it."""
 
     fwd: Forwarded
+    part: bytes | None = None
+    """The Range to ask for; None: the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,27 @@ def decide(
     decision = _decide_stored(directives, honour, candidate, now)
     if directives.only_if_cached and isinstance(decision, Revalidate):
         return Refuse(504, "only-if-cached")
+    return decision
+
+
+def decide_in_part(
+    decision: Decision, directives: Directives, fields: Fields, *, incomplete: bool
+) -> Decision:
+    """The same for a GET that no whole response matches (RFC 9111 3.3, 3.4).
+
+    `decision` was made with an incomplete response for a candidate if that has all of the ranges
+    which are asked for; `incomplete`: there is one, be that so or not.
+    """
+    match decision:
+        case Stale() if directives.only_if_cached:
+            return Refuse(504, "only-if-cached")
+        case Stale():
+            # To refresh a part would be to fetch it: that is as well done at once.
+            return Fetch("stale", passed_range(fields))
+        case Revalidate(fwd):
+            return Fetch(fwd, passed_range(fields))
+        case Fetch(fwd):
+            return Fetch("partial" if incomplete else fwd, passed_range(fields))
     return decision
 
 

@@ -21,9 +21,12 @@ from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fetching import Fetching, FetchParts
 from edgeproxy.proxy.handler import Handler, HandlerParts
 from edgeproxy.proxy.in_flight import InFlight, RememberedTargets
+from edgeproxy.proxy.incomplete import Incomplete
 from edgeproxy.proxy.intake import Intake
+from edgeproxy.proxy.keeping import Keeping
 from edgeproxy.proxy.lookup import Lookup
 from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
+from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
 from edgeproxy.proxy.server import EdgeServer
@@ -117,10 +120,15 @@ class Edge:
         self._closing.callback(claims.close)
         memory_object = config.memory.max_object_bytes
         lookup = Lookup(self._memory, self.tier, self.view, remembered, memory_object)
+        incomplete = Incomplete(self.tier, lookup, self.view)
+        keeping = Keeping(
+            self.tier, lookup, incomplete, self.view, self._uncacheable, self._backoff
+        )
         fetching = Fetching(
             FetchParts(
                 tier=self.tier,
                 lookup=lookup,
+                incomplete=incomplete,
                 view=self.view,
                 claims=claims,
                 peers=place.runtime_dir,
@@ -128,6 +136,7 @@ class Edge:
                 backoff=self._backoff,
                 clock=clock,
                 in_flight=in_flight,
+                keeping=keeping,
             )
         )
         self._pools = Pools(clock)
@@ -137,10 +146,11 @@ class Edge:
             HandlerParts(
                 clock=clock,
                 lookup=lookup,
+                incomplete=incomplete,
                 fetching=fetching,
                 serving=Serving(self.tier, lookup, clock, memory_object),
                 view=self.view,
-                service=self.service,
+                passed=Passed(self.tier, lookup, keeping, self.view, self.service, in_flight),
                 uncacheable=self._uncacheable,
                 backoff=self._backoff,
                 access_log=self._access_log,

@@ -3,9 +3,11 @@
 EdgeError
 ├── OriginFailed
 │   ├── OriginUnreachable     502  no connection: refused, no such name, TLS not good
+│   ├── OriginBusy            503  too many requests wait for a connection
 │   ├── OriginTimedOut        504  too late: a free connection, connecting, first byte, ...
 │   ├── OriginDisconnected    502  the connection ended before the response's head did
 │   ├── OriginProtocolError   502  what came is not HTTP, or breaks a limit
+│   ├── NotValidated          504  unreachable, while what is stored must be validated
 │   └── OriginBodyCut         502  the connection ended before the body did
 ├── ReaderTooSlow             502  fell behind a response that is too large to keep
 ├── Unkept                    502  nobody reads any more what is too large to keep
@@ -39,6 +41,13 @@ class OriginUnreachable(OriginFailed):
     detail = "origin-unreachable"
 
 
+class OriginBusy(OriginFailed):
+    """Too many requests wait for a connection to the origin."""
+
+    status = 503
+    detail = "origin-queue-full"
+
+
 class OriginTimedOut(OriginFailed):
     """The origin took too long over one stage of a request."""
 
@@ -60,6 +69,19 @@ class OriginProtocolError(OriginFailed):
     """What the origin sent is not HTTP, or breaks a limit."""
 
     detail = "origin-protocol-error"
+
+
+class NotValidated(OriginFailed):
+    """The origin can't be asked about a response that may not be used without (RFC 9111 5.2.2.2).
+
+    `detail` says what kept it from being asked.
+    """
+
+    status = 504
+
+    def __init__(self, failure: EdgeError) -> None:
+        super().__init__(f"what is stored has to be validated, but {failure}")
+        self.detail = failure.detail
 
 
 class OriginBodyCut(OriginFailed):

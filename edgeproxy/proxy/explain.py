@@ -21,6 +21,7 @@ from edgeproxy.proxy.decide import (
 from edgeproxy.semantics.cache_control import parse_cache_control
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
+from edgeproxy.semantics.tags import is_group
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
@@ -89,6 +90,10 @@ def explain(
     if verdict.standing is Standing.DELETED:
         served: Served = "no"
         why = f"deleted by the invalidation at position {verdict.position}"
+    elif stored.incomplete:
+        served = "no"
+        there = ", ".join(_text(line) for line in fields.get_all(b"content-range"))
+        why = f"incomplete ({there}): it answers ranges within that, and the rest is asked for"
     else:
         validity = Validity.INVALIDATED if invalidated else Validity.VALID
         candidate = Candidate(freshness, validity, backing_off)
@@ -105,7 +110,7 @@ def explain(
         why=why,
         status=stored.status,
         fields=[(_text(name), _text(value)) for name, value in stored.fields],
-        tags=stored.tags,
+        tags=tuple(tag for tag in stored.tags if not is_group(tag)),
         freshness=FreshnessReport(
             source=freshness.source,
             lifetime=freshness.lifetime,

@@ -13,32 +13,43 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.cache.stored import UNWRITTEN, StoredResponse, variant_id
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.invalidation.selectors import Expected
 from edgeproxy.proxy.collapsing import Flight, Shared, Stored, Unshared
-from edgeproxy.proxy.decide import Validity, may_serve_on_error, unconditional
-from edgeproxy.proxy.errors import EdgeError, InternalFailure, PeerLost, Unkept
+from edgeproxy.proxy.decide import Validity, unconditional
+from edgeproxy.proxy.errors import (
+    EdgeError,
+    InternalFailure,
+    OriginBodyCut,
+    OriginTimedOut,
+    PeerLost,
+    Unkept,
+)
+from edgeproxy.proxy.incomplete import as_incomplete, pour
+from edgeproxy.proxy.keeping import ABOUT_THE_REQUEST, REFRESH_FAILED
+from edgeproxy.proxy.lookup import newness
 from edgeproxy.proxy.peers import follow
-from edgeproxy.semantics.conditional import freshen, validation_fields
-from edgeproxy.semantics.errors import TagLimitExceeded
-from edgeproxy.semantics.storing import may_store, storable_fields
-from edgeproxy.semantics.tags import response_tags
-from edgeproxy.semantics.vary import selecting, vary_names
+from edgeproxy.proxy.validating import conditions, worth_asking_about
+from edgeproxy.semantics.partial import first_position
+from edgeproxy.semantics.vary import selecting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from edgeproxy.cache.store import SharedTier
+    from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.claims import Claims
     from edgeproxy.proxy.in_flight import InFlight
+    from edgeproxy.proxy.incomplete import Incomplete
+    from edgeproxy.proxy.keeping import Keeping
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer, OriginPool
@@ -48,11 +59,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# RFC 5861 4: an error is a 500, 502, 503 or 504.
-ERROR_STATUS = frozenset({500, 502, 503, 504})
-# A refresh that is told "too many requests" has learnt nothing about the response.
-REFRESH_FAILED = ERROR_STATUS | {429}
 _CLOSE_SECONDS = 1.0
+_MAX_FILLS = 16
+"""Fetches of the whole at once, a worker, for which no reader waits."""
 _ATTEMPTS = 4
 """How often to look for who has a fetch in the air before making one unclaimed."""
 
@@ -63,6 +72,7 @@ class FetchParts:
 
     tier: SharedTier
     lookup: Lookup
+    incomplete: Incomplete
     view: JournalView
     claims: Claims
     peers: Path
@@ -70,6 +80,7 @@ class FetchParts:
     backoff: RefreshBackoff
     clock: Callable[[], float]
     in_flight: InFlight
+    keeping: Keeping
 
 
 class Fetching:
@@ -77,8 +88,10 @@ class Fetching:
 
     def __init__(self, parts: FetchParts) -> None:
         self._parts = parts
+        self._keeping = parts.keeping
         self._flights: dict[bytes, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fills: WeakSet[Flight] = WeakSet()
 
     def find_flight(self, key: bytes) -> Flight | None:
         """The flight in the air for a flight key that a request of now may join."""
@@ -105,20 +118,27 @@ class Fetching:
         pool: OriginPool,
         found: Found | None,
         vary: tuple[bytes, ...],
+        part: bytes | None = None,
     ) -> tuple[Flight, bool]:
         """The flight that answers this request, and whether this request caused it.
 
         A request with credentials flies alone: what comes back may be its own (RFC 9111 3.5).
+        `part`: the Range to ask for, unless the whole is in the air and has come near it.
         """
         key = flight_key(request.key.primary, vary, request.fields)
         alone = b"authorization" in request.fields
         flight = None if alone else self.find_flight(key)
+        if part is not None:
+            first = first_position(part)
+            if flight is None or first is None or not flight.nears(first):
+                key = flight_key(request.key.primary, vary, request.fields, part)
+                flight = None if alone else self.find_flight(key)
         if flight is not None and flight.readers < request.policy.max_waiters:
             return flight, False
         tier, target = self._parts.tier, request.key
         expected = Expected(target.site, request.environment, target.host, target.target_id)
         position = self._parts.view.catch_up()
-        flight = Flight(tier.spool(), tier.max_object_bytes, expected, position)
+        flight = Flight(tier.spool(), tier.max_object_bytes, expected, position, part)
         if not alone:
             self._flights[key] = flight
         task = asyncio.create_task(self._fly(flight, key, alone, request, pool, found))
@@ -126,9 +146,9 @@ class Fetching:
         task.add_done_callback(self._tasks.discard)
         return flight, True
 
-    def refreshing(self, request: EdgeRequest, vary: tuple[bytes, ...]) -> bool:
-        """Whether this worker has the refresh of what the request found in the air already."""
-        return flight_key(request.key.primary, vary, request.fields) in self._flights
+    def in_the_air(self, key: bytes) -> bool:
+        """Whether this worker has a flight for a flight key."""
+        return key in self._flights
 
     async def refresh(
         self, request: EdgeRequest, pool: OriginPool, found: Found, vary: tuple[bytes, ...]
@@ -149,13 +169,14 @@ class Fetching:
                     request.key.url, error.detail, pause,
                 )  # fmt: skip
                 return
-        if not isinstance(outcome, Unshared):
+        if not isinstance(outcome, Unshared) or outcome.status in ABOUT_THE_REQUEST:
+            # In the latter case the next reader's request may do better.
             return
         if outcome.status in REFRESH_FAILED:
             parts.backoff.failed(found.stored.id, parts.clock())
             return
         # The origin has a new answer that may not be kept: the old one is not its answer any more.
-        await self._forget(found.stored)
+        await self._keeping.forget(found.stored)
 
     # -- one flight
 
@@ -169,10 +190,11 @@ class Fetching:
         found: Found | None,
     ) -> None:
         try:
-            if alone:
-                await self._fetch(flight, request, pool, found)
-            else:
-                await self._lead_or_follow(flight, key, request, pool, found)
+            with self._in_flight(request.key.target_id):
+                if alone:
+                    await self._fetch(flight, request, pool, found)
+                else:
+                    await self._lead_or_follow(flight, key, request, pool, found)
         except EdgeError as error:
             flight.fail(error)
         except asyncio.CancelledError:
@@ -229,12 +251,15 @@ class Fetching:
         now = self._parts.clock()
         looked = self._parts.lookup.find(request.key.primary, request.fields, request.policy, now)
         found = looked.found
+        if found is None and flight.part is not None:
+            incomplete = self._parts.incomplete.select(request)
+            found = None if incomplete is None or not incomplete.ranges else incomplete.found
         if (
             found is None
             or found.validity is not Validity.VALID
             or not found.freshness.is_fresh(now)
             or found.freshness.must_validate
-            or (known is not None and found.stored.response_time <= known.stored.response_time)
+            or (known is not None and newness(found.stored) <= newness(known.stored))
         ):
             return False
         flight.followed = True
@@ -255,25 +280,85 @@ class Fetching:
         self, flight: Flight, request: EdgeRequest, pool: OriginPool, found: Found | None
     ) -> None:
         parts = self._parts
-        with parts.view.hold() as hold, self._in_flight(request.key.target_id):
-            answer = await self._ask(flight, request, pool, found)
-            if answer.status == 304 and found is not None:
+        with parts.view.hold() as hold:
+            if flight.part is not None:
+                answer = await self._ask(flight, request, pool, ((b"Range", flight.part),))
+                await self._receive(flight, request, pool, answer, hold.position, None)
+                return
+            if found is not None and parts.lookup.deleted(found):
+                # Not even to be validated: it may have been deleted for being wrong.
+                found = None
+            if found is None and await self._complete(flight, request, pool, hold.position):
+                return
+            stored = parts.lookup.all_stored(request.key.primary)
+            others = worth_asking_about(stored, request.fields, found)
+            answer = await self._ask(flight, request, pool, conditions(found, others))
+            if answer.status == 304 and (found is not None or others):
                 answer.response.release()
-                updated = await self._freshen(request, found, answer, hold.position)
-                if updated is not None:
-                    flight.announce(Stored(updated, 304))
+                valid = await self._keeping.validated(request, found, others, answer, hold.position)
+                if valid is not None:
+                    flight.announce(Stored(valid, 304))
                     return
-                # What it validated is gone meanwhile, or was deleted: ask for the whole.
-                answer = await self._ask(flight, request, pool, None)
-            await self._receive(flight, request, answer, hold.position, found)
+                # What it validated is gone meanwhile, was deleted, or is nothing that is stored
+                # here: ask for the whole.
+                answer = await self._ask(flight, request, pool, ())
+            await self._receive(flight, request, pool, answer, hold.position, found)
+
+    async def _complete(
+        self, flight: Flight, request: EdgeRequest, pool: OriginPool, position: int
+    ) -> bool:
+        """RFC 9111 3.3: fetch the rest of what is stored; False: the whole is to be asked for."""
+        parts = self._parts
+        completion = await parts.incomplete.completion(request, parts.clock())
+        if completion is None:
+            return False
+        answer = await self._ask(flight, request, pool, completion.fields)
+        if answer.status not in (206, 412, 416):
+            await self._receive(flight, request, pool, answer, position, None)
+            return True
+        _, rest = self._keeping.storable(request, answer, position, None, part=True)
+        completed = None
+        if rest is not None:
+            completed = parts.incomplete.complete(completion, rest)
+        if completed is None:
+            answer.response.abort()
+            return False
+        whole, length = completed.response, completed.length
+        flight.announce(Shared(whole, length, None, answer.status))
+        try:
+            await pour(completion, completed, answer.response, flight)
+        except BaseException as error:
+            answer.response.abort()
+            await self._keep_cut(flight, request.policy, whole, length, error)
+            raise
+        answer.response.release()
+        if not flight.outgrown:
+            await self._keep(flight, request.policy, whole)
+        flight.land()
+        return True
+
+    async def _keep_cut(
+        self,
+        flight: Flight,
+        policy: SitePolicy,
+        response: StoredResponse,
+        length: int | None,
+        error: BaseException,
+    ) -> None:
+        """Store what came of a body that broke off, if it can be gone on with (RFC 9111 3.3)."""
+        if isinstance(error, OriginBodyCut | OriginTimedOut) and not flight.outgrown:
+            part = as_incomplete(response, length, flight.spool.size)
+            if part is not None:
+                await self._parts.incomplete.keep(part, flight.spool, policy, cut=True)
 
     async def _ask(
-        self, flight: Flight, request: EdgeRequest, pool: OriginPool, found: Found | None
+        self,
+        flight: Flight,
+        request: EdgeRequest,
+        pool: OriginPool,
+        added: tuple[tuple[bytes, bytes], ...],
     ) -> OriginAnswer:
-        fields = unconditional(request.fields)
-        if found is not None:  # RFC 9111 4.3.1
-            fields = fields.plus(*validation_fields([found.fields]))
-
+        fields = unconditional(request.fields).plus(*added)
         flight.left = True
 
         async def on_interim(status: int, reason: bytes, interim: Fields) -> None:
@@ -285,145 +370,78 @@ class Fetching:
         self,
         flight: Flight,
         request: EdgeRequest,
+        pool: OriginPool,
         answer: OriginAnswer,
         position: int,
         found: Found | None,
     ) -> None:
-        refusal, response = self._storable(request, answer, position, found)
+        part = flight.part is not None
+        refusal, response = self._keeping.storable(request, answer, position, found, part=part)
         if response is None:
-            if answer.status not in REFRESH_FAILED:
-                # An error says nothing about the page, which may well be cacheable.
+            about_range = part and answer.status in (206, 416)
+            if (
+                not about_range
+                and answer.status not in REFRESH_FAILED
+                and refusal != "authorization"
+            ):
+                # An error says nothing about the page, which may well be cacheable; nor does what
+                # credentials brought, for those who have none.
                 parts = self._parts
                 until = parts.clock() + request.policy.uncacheable_ttl
                 parts.uncacheable.note(request.key.primary, until, refusal)
             flight.announce(Unshared(answer, answer.status, refusal))
             return
         origin = answer.response
-        flight.announce(Shared(response, origin.content_length, answer.fields))
+        shared = Shared(response, origin.content_length, answer.fields)
+        empty = origin.at_eof()
+        if not empty:
+            flight.announce(shared)
         self._parts.uncacheable.forget(request.key.primary)
         try:
             await _pour(origin, flight)
-        except BaseException:
+        except BaseException as error:
             origin.abort()
+            length = origin.content_length
+            await self._keep_cut(flight, request.policy, response, length, error)
             raise
         origin.release()
         if not flight.outgrown:
-            await self._keep(flight, request.policy, response)
+            if not await self._keep(flight, request.policy, response):
+                self._fill(request, pool, response)
             if found is not None and found.stored.id != response.id:
-                await self._forget(found.stored)
+                await self._keeping.forget(found.stored)
+        if empty:
+            # Whoever has its head has all of it, so this waits until it is stored.
+            flight.announce(shared)
         flight.land()
 
-    def _storable(
-        self, request: EdgeRequest, answer: OriginAnswer, position: int, found: Found | None
-    ) -> tuple[str, StoredResponse | None]:
-        """The response as it would be stored, or why it may not be."""
-        policy, key = request.policy, request.key
+    def reconsider(self, request: EdgeRequest, answer: OriginAnswer) -> None:
+        """Look at an answer that was not fetched to be stored, since the key's last one could not
+        be. If this one could, the next is: what one reader got says little about the others."""
         if (
-            found is not None
-            and answer.status in REFRESH_FAILED
-            and may_serve_on_error(found.freshness, answer.response_time)
+            request.method == b"GET"
+            and self._keeping.storable(request, answer, 0, None)[1] is not None
         ):
-            # However long it calls itself fresh, an error does not replace what stands in for it.
-            return "stale-if-error", None
-        refusal = may_store(
-            b"GET", request.fields, answer.status, answer.fields, policy.storage, policy.freshness
-        )
-        if refusal is not None:
-            return refusal, None
-        if not answer.response.framed and not policy.store_unframed:
-            return "unframed", None
-        length = answer.response.content_length
-        if length is not None and length > self._parts.tier.max_object_bytes:
-            return "too-large", None
-        names = vary_names(answer.fields)
-        if names is None:
-            return "vary-star", None
-        try:
-            tags = response_tags(answer.fields, policy.tags)
-        except TagLimitExceeded as error:
-            log.warning("%s is not stored: %s", key.url, error)
-            return "tag-limit", None
-        chosen = selecting(names, request.fields)
-        return "", StoredResponse(
-            primary=key.primary,
-            variant=variant_id(chosen),
-            target_id=key.target_id,
-            site=key.site,
-            environment=request.environment,
-            scheme=key.scheme,
-            host=key.host,
-            target=key.target,
-            buster=key.buster,
-            status=answer.status,
-            reason=answer.response.reason,
-            fields=storable_fields(answer.fields, policy.storage.targets).raw,
-            selecting=chosen,
-            tags=tags,
-            request_time=answer.request_time,
-            response_time=answer.response_time,
-            position=position,
-            invalidated=0,
-            body=UNWRITTEN,
-        )
+            self._parts.uncacheable.forget(request.key.primary)
 
-    async def _keep(self, flight: Flight, policy: SitePolicy, response: StoredResponse) -> None:
-        """Store a whole body; where the store can't, the readers have it all the same."""
-        parts = self._parts
-        spool = flight.spool
-        body = await spool.read(0, spool.size) if spool.size <= spool.memory_limit else None
+    def _fill(self, request: EdgeRequest, pool: OriginPool, part: StoredResponse) -> None:
+        """Fetch the whole of what is asked for in parts, with nobody waiting for it."""
+        if len(self._fills) < _MAX_FILLS and b"authorization" not in request.fields:
+            flight, _ = self.join(request, pool, None, tuple(name for name, _ in part.selecting))
+            self._fills.add(flight)
+
+    async def _keep(self, flight: Flight, policy: SitePolicy, response: StoredResponse) -> bool:
+        """Store a body; where the store can't, the readers have it all the same.
+
+        False for a part that was not put to the others (see `Incomplete.keep`).
+        """
+        if response.incomplete:
+            return await self._parts.incomplete.keep(response, flight.spool, policy, cut=False)
         try:
-            stored = await parts.tier.put(
-                response,
-                spool,
-                parts.view.admit,
-                max_variants=policy.max_variants,
-                max_busters=policy.max_busters,
-            )
+            await self._keeping.put(flight.spool, policy, response)
         except StoreError as error:
             log.warning("%s is not stored: %s", response.url, error)
-            return
-        if stored is not None:
-            parts.backoff.succeeded(stored.id)
-            if body is not None:
-                judged = parts.lookup.judge(stored, policy, stored.position)
-                parts.lookup.remember(judged, body)
-
-    async def _freshen(
-        self, request: EdgeRequest, found: Found, answer: OriginAnswer, position: int
-    ) -> StoredResponse | None:
-        """RFC 9111 4.3.4: the stored response with the 304's fields, times and position."""
-        parts = self._parts
-        fields = freshen(found.fields, answer.fields)
-        try:
-            tags = response_tags(fields, request.policy.tags)
-        except TagLimitExceeded as error:
-            log.warning("%s is not kept: %s", request.key.url, error)
-            await self._forget(found.stored)
-            return None
-        fresh = msgspec.structs.replace(
-            found.stored,
-            fields=storable_fields(fields, request.policy.storage.targets).raw,
-            tags=tags,
-            request_time=answer.request_time,
-            response_time=answer.response_time,
-            position=position,
-            invalidated=0,
-        )
-        try:
-            updated = await parts.tier.update(found.stored, fresh, parts.view.admit)
-        except StoreError as error:
-            log.warning("%s is not updated: %s", request.key.url, error)
-            return None
-        if updated is not None:
-            parts.backoff.succeeded(updated.id)
-            if found.entry is not None:
-                judged = parts.lookup.judge(updated, request.policy, updated.position)
-                parts.lookup.remember(judged, found.entry.body)
-        return updated
-
-    async def _forget(self, stored: StoredResponse) -> None:
-        self._parts.lookup.discard(stored.id)
-        await self._parts.tier.delete([stored.id])
+        return True
 
     @contextmanager
     def _in_flight(self, target_id: bytes) -> Iterator[None]:
@@ -456,9 +474,12 @@ async def _pour(origin: OriginResponse, flight: Flight) -> None:
             raise Unkept
 
 
-def flight_key(primary: bytes, vary: tuple[bytes, ...], fields: Fields) -> bytes:
-    """What flights are told apart by: the cache key, and the fields it is known to vary by."""
-    if not vary:
+def flight_key(
+    primary: bytes, vary: tuple[bytes, ...], fields: Fields, part: bytes | None = None
+) -> bytes:
+    """What flights are told apart by: the cache key, the fields it is known to vary by, and the
+    range that is asked for."""
+    if not vary and part is None:
         return primary
-    chosen = msgspec.msgpack.encode(selecting(vary, fields))
+    chosen = msgspec.msgpack.encode((selecting(vary, fields), part))
     return blake2b(primary + chosen, digest_size=16).digest()

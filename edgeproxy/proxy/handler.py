@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import (
-    SAFE,
     Candidate,
     Fetch,
     Hit,
@@ -20,15 +19,25 @@ from edgeproxy.proxy.decide import (
     Stale,
     classify,
     decide,
+    decide_in_part,
 )
-from edgeproxy.proxy.errors import EdgeError, OriginFailed
+from edgeproxy.proxy.errors import (
+    EdgeError,
+    NotValidated,
+    OriginDisconnected,
+    OriginFailed,
+    OriginUnreachable,
+)
 from edgeproxy.proxy.exchange import Exchange
-from edgeproxy.proxy.fetching import ERROR_STATUS
+from edgeproxy.proxy.fetching import flight_key
 from edgeproxy.proxy.intake import Intake, Misdirected
-from edgeproxy.proxy.serving import visible_fields
-from edgeproxy.proxy.unsafe import touched_targets
+from edgeproxy.proxy.keeping import ERROR_STATUS
+from edgeproxy.proxy.passing import Passing
+from edgeproxy.proxy.peers import RemoteFailure
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.errors import BadRequest
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.ranges import if_range_holds
 from edgeproxy.semantics.vary import matches
 
 if TYPE_CHECKING:
@@ -37,17 +46,17 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from edgeproxy.cache.stored import StoredResponse
-    from edgeproxy.invalidation.service import InvalidationService
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.collapsing import Flight
     from edgeproxy.proxy.fetching import Fetching
+    from edgeproxy.proxy.incomplete import Incomplete
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
-    from edgeproxy.proxy.pool import OriginAnswer, Pools
+    from edgeproxy.proxy.passed import Passed
+    from edgeproxy.proxy.pool import Pools
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
-    from edgeproxy.semantics.cache_status import Forwarded
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +71,8 @@ class _Again:
     """Not answered: look again, knowing what the response in the air varies by."""
 
     vary: tuple[bytes, ...]
+    whole: bool = False
+    """The request's If-Range does not hold, so its Range is to be ignored (RFC 9110 13.1.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +81,11 @@ class HandlerParts:
 
     clock: Callable[[], float]
     lookup: Lookup
+    incomplete: Incomplete
+    passed: Passed
     fetching: Fetching
     serving: Serving
     view: JournalView
-    service: InvalidationService
     uncacheable: UncacheableKeys
     backoff: RefreshBackoff
     access_log: AccessSink
@@ -86,7 +98,8 @@ class Handler:
         self._parts = parts
         self.intake = intake
         self.pools = pools
-        self._refreshes: set[asyncio.Task[None]] = set()
+        self._passing = Passing(parts.fetching, parts.passed, pools)
+        self._refreshes: dict[bytes, asyncio.Task[None]] = {}
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is an answer too, or an end that shows."""
@@ -116,17 +129,18 @@ class Handler:
 
     async def close(self) -> None:
         """End the refreshes in the background."""
-        for task in tuple(self._refreshes):
+        refreshes = tuple(self._refreshes.values())
+        for task in refreshes:
             task.cancel()
-        await asyncio.gather(*self._refreshes, return_exceptions=True)
+        await asyncio.gather(*refreshes, return_exceptions=True)
 
     async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
         if request.upgrade:
-            await self._pass(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
+            await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
             return
         passing = classify(request.method, request.fields, request.has_body)
         if passing is not None:
-            await self._pass(exchange, request, passing)
+            await self._passing.send(exchange, request, passing)
             return
         parts = self._parts
         asked_at = parts.view.catch_up()
@@ -135,6 +149,10 @@ class Handler:
             now = parts.clock()
             looked = parts.lookup.find(request.key.primary, request.fields, request.policy, now)
             found = looked.found
+            in_part = found is None and request.method == b"GET"
+            incomplete = parts.incomplete.select(request) if in_part else None
+            if incomplete is not None and incomplete.ranges:
+                found = incomplete.found
             decision = decide(
                 request.directives,
                 self._candidate(found, now),
@@ -143,6 +161,10 @@ class Handler:
                 uncacheable=parts.uncacheable.reason(request.key.primary, now),
                 now=now,
             )
+            if in_part:
+                decision = decide_in_part(
+                    decision, request.directives, request.fields, incomplete=incomplete is not None
+                )
             vary = looked.vary or learnt_vary
             match decision:
                 case Hit(ttl):
@@ -158,22 +180,26 @@ class Handler:
                     if await self._serve(exchange, request, found, status, "stale"):
                         return
                 case Revalidate() | Fetch():
-                    if request.method == b"HEAD" and isinstance(decision, Fetch):
-                        await self._pass(exchange, request, Pass(decision.fwd))
-                        return
+                    if request.method == b"HEAD":
+                        if await self._ask_head(exchange, request, found, decision):
+                            return
+                        continue
                     stale = found if isinstance(decision, Revalidate) else None
                     again = await self._fetch(exchange, request, stale, decision, vary, asked_at)
                     if again is None:
                         return
                     learnt_vary = again.vary
+                    if again.whole:
+                        unranged = request.fields.without({b"range", b"if-range"})
+                        request = replace(request, fields=unranged)
                 case Pass():
-                    await self._pass(exchange, request, decision)
+                    await self._passing.send(exchange, request, decision)
                     return
                 case Refuse(status_code, detail):
                     status = CacheStatus(detail=detail)
                     await exchange.refuse(status_code, detail, status)
                     return
-        await self._pass(exchange, request, Pass("miss", "contended"))
+        await self._passing.send(exchange, request, Pass("miss", "contended"))
 
     def _candidate(self, found: Found | None, now: float) -> Candidate | None:
         if found is None:
@@ -197,7 +223,9 @@ class Handler:
             await self._parts.serving.send_stored(exchange, request, found, status)
         except BodyMissing:
             if exchange.head_sent:
-                raise
+                # The log has been told; the reader can only be told by a broken end.
+                exchange.abandon()
+                return True
             self._parts.lookup.discard(found.stored.id)
             return False
         return True
@@ -215,7 +243,8 @@ class Handler:
         parts = self._parts
         pool = self.pools.of(request.policy)
         spare = found if isinstance(decision, Revalidate) and decision.on_error else None
-        flight, first = parts.fetching.join(request, pool, found, vary)
+        part = decision.part if isinstance(decision, Fetch) else None
+        flight, first = parts.fetching.join(request, pool, found, vary, part)
         early = not flight.left
         with flight.waiting():
             try:
@@ -223,25 +252,33 @@ class Handler:
                 async with asyncio.timeout(None if first else request.policy.collapse_timeout):
                     outcome = await flight.outcome(exchange.interim)
             except TimeoutError:
-                await self._pass(exchange, request, Pass(decision.fwd, "collapse-timeout"))
+                await self._passing.send(exchange, request, Pass(decision.fwd, "collapse-timeout"))
                 return None
-            except OriginFailed as error:
+            except (OriginFailed, RemoteFailure) as error:
                 if spare is not None:
                     return await self._serve_on_error(exchange, request, spare, None, error.detail)
-                if not first and not exchange.retried:
+                another_s = not first or isinstance(error, RemoteFailure)
+                if another_s and not exchange.retried:
                     # That failure was another request's; this one is owed a try of its own.
                     exchange.retried = True
                     return _Again(vary)
+                if found is not None and found.freshness.must_revalidate and _cut_off(error):
+                    raise NotValidated(error) from error
                 raise
             match outcome:
                 case Unshared(answer, status, detail):
                     own = answer if first else None
+                    if flight.part is not None and b"if-range" in request.fields:
+                        # The origin was asked without it, and has to say what it comes to.
+                        own = own if status not in (206, 416) else None
                     if spare is not None and status in ERROR_STATUS:
                         return await self._serve_on_error(exchange, request, spare, status, None)
                     if own is not None:
-                        await self._relay(exchange, request, own, decision.fwd, detail)
+                        await self._passing.relay(exchange, request, own, decision.fwd, detail)
                     else:
-                        await self._pass(exchange, request, Pass(decision.fwd, "uncacheable"))
+                        await self._passing.send(
+                            exchange, request, Pass(decision.fwd, "uncacheable")
+                        )
                     return None
                 case Stored() | Shared():
                     own_fetch = first and not flight.followed
@@ -256,6 +293,11 @@ class Handler:
                         )
                         if again is not None:
                             return again
+                    response = outcome.response
+                    if response.incomplete and not if_range_holds(
+                        request.fields, Fields(response.fields)
+                    ):
+                        return _Again(vary, whole=True)
                     status_ = CacheStatus(
                         fwd=decision.fwd,
                         stored=True,
@@ -274,7 +316,7 @@ class Handler:
         early: bool,
     ) -> _Again | None:
         """Why another request's response can't answer this one: what to do then; None if it can."""
-        if not matches(response.selecting, request.fields):
+        if not matches(response.selecting, request.fields, Fields(response.fields)):
             return _Again(tuple(name for name, _ in response.selecting))
         if not self._parts.fetching.may_serve(response, asked_at):
             flight.joinable = False
@@ -282,6 +324,7 @@ class Handler:
         if not early and self._needs_validation(request, response):
             # RFC 9111 5.2.2.4: what the origin was asked before this request came is no validation
             # for it. The next fetch is, and all who wait for that share it.
+            flight.joinable = False
             return _Again(vary)
         return None
 
@@ -310,7 +353,7 @@ class Handler:
         if isinstance(outcome, Shared):
             exchange.result = "miss"
             exchange.origin_took(response.response_time - response.request_time)
-            status = replace(status, fwd_status=response.status)
+            status = replace(status, fwd_status=outcome.fwd_status or response.status)
             await self._parts.serving.send_flight(
                 exchange, request, flight, outcome, status, own=not status.collapsed
             )
@@ -343,60 +386,56 @@ class Handler:
 
     def _refresh(self, request: EdgeRequest, found: Found, vary: tuple[bytes, ...]) -> None:
         fetching = self._parts.fetching
-        if len(self._refreshes) >= _MAX_REFRESHES or fetching.refreshing(request, vary):
+        key = flight_key(request.key.primary, vary, request.fields)
+        # A flight with credentials is alone, and unknown to `fetching`: it is one refresh all the
+        # same.
+        if key in self._refreshes or fetching.in_the_air(key):
+            return
+        if len(self._refreshes) >= _MAX_REFRESHES:
             return
         pool = self.pools.of(request.policy)
         task = asyncio.create_task(fetching.refresh(request, pool, found, vary))
-        self._refreshes.add(task)
-        task.add_done_callback(self._refreshes.discard)
+        self._refreshes[key] = task
+        task.add_done_callback(lambda _: self._refreshes.pop(key, None))
 
     # -- for this request alone
 
-    async def _pass(
-        self, exchange: Exchange, request: EdgeRequest, why: Pass, *, upgrade: bool = False
-    ) -> None:
-        """Send this request to the origin for itself alone, and its answer back."""
-        pool = self.pools.of(request.policy)
-        body = exchange.body() if request.has_body else None
-        answer = await pool.send(
-            request, request.fields, body, exchange.content_length, exchange.interim, upgrade
-        )
-        if answer.status == 101:
-            exchange.result = "pass"
-            idle = request.policy.timeouts.between_bytes
-            await exchange.switch(answer, CacheStatus(fwd=why.fwd, fwd_status=101), idle)
-            return
-        if request.method not in SAFE and 200 <= answer.status < 400:
-            # Before the reader hears that it worked: what it asks for next must not be old.
-            await self._parts.service.invalidate_urls(
-                request.policy.name, touched_targets(request, answer.fields)
-            )
-        await self._relay(exchange, request, answer, why.fwd, why.detail)
-
-    async def _relay(
+    async def _ask_head(
         self,
         exchange: Exchange,
         request: EdgeRequest,
-        answer: OriginAnswer,
-        fwd: Forwarded,
-        detail: str | None,
-    ) -> None:
-        """Stream the origin's answer to its one reader, no faster than that reads."""
-        exchange.result = "pass" if fwd in ("method", "bypass") else "miss"
-        exchange.origin_took(answer.response_time - answer.request_time)
-        response = answer.response
-        status = CacheStatus(fwd=fwd, fwd_status=answer.status, detail=detail)
+        found: Found | None,
+        decision: Revalidate | Fetch,
+    ) -> bool:
+        """Ask the origin for the head alone, which is all that the reader wants (RFC 9111 4.3.5).
+
+        False if the stale response that was to stand in for the origin's failure is gone.
+        """
+        spare = found if isinstance(decision, Revalidate) and decision.on_error else None
+        detail = decision.detail if isinstance(decision, Revalidate) else None
+        why = Pass(decision.fwd, detail)
+        if spare is None:
+            try:
+                await self._passing.send(exchange, request, why)
+            except OriginFailed as error:
+                if found is not None and found.freshness.must_revalidate and _cut_off(error):
+                    raise NotValidated(error) from error
+                raise
+            return True
+        position = self._parts.view.catch_up()
         try:
-            await exchange.start(
-                answer.status,
-                visible_fields(answer.fields, request.policy),
-                response.content_length,
-                status,
-                reason=response.reason,
-                head_only=exchange.head_only,
+            answer = await self.pools.of(request.policy).send(
+                request, request.fields, None, None, exchange.interim
             )
-            while not exchange.head_only and (chunk := await response.read_chunk()):
-                await exchange.write(chunk)
-            await exchange.finish()
-        finally:
-            response.release()
+        except OriginFailed as error:
+            return await self._serve_on_error(exchange, request, spare, None, error.detail) is None
+        if answer.status in ERROR_STATUS:
+            answer.response.release()
+            return await self._serve_on_error(exchange, request, spare, answer.status, None) is None
+        await self._passing.hand_on(exchange, request, answer, why, position)
+        return True
+
+
+def _cut_off(error: EdgeError) -> bool:
+    """Whether the edge is what RFC 9111 4.2.4 calls disconnected."""
+    return error.detail in (OriginUnreachable.detail, OriginDisconnected.detail)

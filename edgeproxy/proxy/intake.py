@@ -48,7 +48,6 @@ class Intake:
             fields.get_all(b"host"),
             host_required=version != "1.0",
         )
-        authority = target.authority or ""
         place = self._sites.find(target.host or "")
         if place is None:
             raise Misdirected(f"no site here is {target.host}")
@@ -58,10 +57,10 @@ class Intake:
         scheme = "https" if secure else "http"
         if trusted:
             scheme = _forwarded_scheme(fields) or scheme
+        # HTTP/1.0 without Host: for the name that the origin itself goes by.
+        authority = target.authority or policy.origins[0].url.authority
         try:
-            key = cache_key(
-                policy.name, scheme, authority or policy.name, target.path_and_query, policy.key
-            )
+            key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
         except ValueError as error:
             raise BadRequest("host-invalid") from error
         _, forwarded_target = split_cache_buster(target.path_and_query)
@@ -71,7 +70,7 @@ class Intake:
             version=version,
             fields=fields,
             upgrade=_upgrade(sent, version),
-            authority=authority,
+            authority=key.host,
             scheme=scheme,
             client=client,
             peer=peer,

@@ -14,6 +14,7 @@ import msgspec
 from edgeproxy.cache.memory import Entry
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.decide import Validity
+from edgeproxy.semantics.age import date_value
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.vary import matches
@@ -53,6 +54,18 @@ class Looked:
     """Something is stored under the key, though for other requests."""
 
 
+def newness(stored: StoredResponse) -> tuple[int, float]:
+    """What tells the newer of two responses: the journal's position, which was noted before their
+    requests left, then the time when they came."""
+    return stored.position, stored.response_time
+
+
+def recency(stored: StoredResponse, fields: Fields) -> tuple[float, int, float]:
+    """What tells which of two responses for different requests is to be used, where both could be:
+    the most recent one by its Date (RFC 9111 4)."""
+    return date_value(fields, stored.response_time), *newness(stored)
+
+
 class Lookup:
     """The two tiers, seen as one."""
 
@@ -85,14 +98,16 @@ class Lookup:
         return self._in_tier(primary, fields, policy, found, head)
 
     def _in_memory(self, primary: bytes, fields: Fields, head: int) -> Found | None:
-        best: Entry | None = None
-        for entry in self._memory.get(primary):
-            if (best is None or entry.stored.response_time > best.stored.response_time) and matches(
-                entry.stored.selecting, fields
-            ):
-                best = entry
-        if best is None:
+        matching = [
+            entry
+            for entry in self._memory.get(primary)
+            if matches(entry.stored.selecting, fields, entry.fields)
+        ]
+        if not matching:
             return None
+        best = matching[0]
+        if len(matching) > 1:
+            best = max(matching, key=lambda entry: recency(entry.stored, entry.fields))
         stored = best.stored
         invalidated = stored.invalidated != 0
         if best.checked != head:
@@ -120,30 +135,57 @@ class Lookup:
         known: Found | None,
         head: int,
     ) -> Looked:
-        best: StoredResponse | None = None
+        best: tuple[StoredResponse, Fields] | None = None
         vary: tuple[bytes, ...] = ()
-        newest = -1.0
+        newest: StoredResponse | None = None
         others = False
         for stored in self._tier.lookup(primary):
             verdict = self._view.verdict(stored, stored.position)
             if verdict.standing is Standing.DELETED or not self._tier.reachable(stored):
                 continue
-            if stored.response_time > newest:
-                newest, vary = stored.response_time, tuple(name for name, _ in stored.selecting)
-            if not matches(stored.selecting, fields):
+            if newest is None or newness(stored) > newness(newest):
+                newest, vary = stored, tuple(name for name, _ in stored.selecting)
+            if stored.incomplete:
+                continue
+            stored_fields = Fields(stored.fields)
+            if not matches(stored.selecting, fields, stored_fields):
                 others = True
-            elif best is None or stored.response_time > best.response_time:
-                best = stored
+            elif best is None or recency(stored, stored_fields) > recency(*best):
                 if verdict.standing is Standing.INVALIDATED:
-                    best = msgspec.structs.replace(stored, invalidated=verdict.position)
-        if known is not None:
-            if best is None:
-                return Looked(known, tuple(name for name, _ in known.stored.selecting), others)
-            if known.stored.response_time >= best.response_time:
-                return Looked(known, vary, others)
+                    stored = msgspec.structs.replace(stored, invalidated=verdict.position)
+                best = stored, stored_fields
         if best is None:
-            return Looked(None, vary, others)
-        return Looked(self.judge(best, policy, head), vary, others)
+            if known is None:
+                return Looked(None, vary, others)
+            return Looked(known, tuple(name for name, _ in known.stored.selecting), others)
+        if known is not None:
+            same = known.stored.id == best[0].id
+            if (
+                newness(known.stored) >= newness(best[0])
+                if same
+                else recency(known.stored, known.fields) >= recency(*best)
+            ):
+                return Looked(known, vary, others)
+        return Looked(self.judge(best[0], policy, head), vary, others)
+
+    def all_stored(self, primary: bytes) -> tuple[StoredResponse, ...]:
+        """All whole responses stored under a key, whatever request they are for, good or stale."""
+        self._view.catch_up()
+        return tuple(
+            stored
+            for stored in self._tier.lookup(primary)
+            if not stored.incomplete
+            and self._tier.reachable(stored)
+            and self._view.verdict(stored, stored.position).standing is not Standing.DELETED
+        )
+
+    def deleted(self, found: Found) -> bool:
+        """Whether an invalidation has deleted it since it was found; True where nobody can tell."""
+        self._view.catch_up()
+        if found.checked < self._view.floor:
+            return True
+        verdict = self._view.verdict(found.stored, found.checked)
+        return verdict.standing is Standing.DELETED
 
     def judge(self, stored: StoredResponse, policy: SitePolicy, checked: int) -> Found:
         """A stored response with its freshness computed under the site's policy.

@@ -27,14 +27,17 @@ class Upload:
         *,
         expects: bool,
         stall: float,
+        on_end: Callable[[], None],
     ) -> None:
         """`length` in bytes, None for chunks; `expects` to wait for 100 (Continue) first; `stall`:
-        seconds that the origin may take to accept a piece.
+        seconds that the origin may take to accept a piece; `on_end` is called once it is over, for
+        whatever reason.
         """
         self._protocol = protocol
         self._body = body
         self._length = length
         self._stall = stall
+        self._on_end = on_end
         self._may_begin = asyncio.Event()
         if not expects:
             self._may_begin.set()
@@ -63,6 +66,7 @@ class Upload:
         self._callback = callback
 
     def _ended(self, _: asyncio.Task[None]) -> None:
+        self._on_end()
         if self._callback is not None:
             self._callback()
 
@@ -114,6 +118,7 @@ class Upload:
                 transport.write(piece)
             else:
                 raise ConnectionError("the request's body is longer than it said")
+            self._complete = sent == self._length
             if self._protocol.writing_paused:
                 await self._drain()
         if self._length is None:

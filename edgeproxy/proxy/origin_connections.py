@@ -17,7 +17,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from edgeproxy.proxy.errors import OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.errors import OriginBusy, OriginTimedOut, OriginUnreachable
 from edgeproxy.proxy.origin_protocol import OriginConnector, OriginProtocol
 
 if TYPE_CHECKING:
@@ -30,14 +30,19 @@ if TYPE_CHECKING:
 # Limits are kept here, to the millisecond; the connector has none of its own.
 _UNLIMITED: Final = ClientTimeout(total=None)
 
+MAX_QUEUE: Final = 4096
+"""Requests that wait for a connection. Those of clients that have left are among them, so that
+nothing else would bound them."""
+
 
 class Lease:
     """A connection for one exchange."""
 
-    def __init__(self, connections: Connections, connection: Connection) -> None:
+    def __init__(self, connections: Connections, connection: Connection, *, upload: bool) -> None:
         assert isinstance(connection.protocol, OriginProtocol)
         self.protocol = connection.protocol
         self.reused = self.protocol.exchanges > 0
+        self._uploading = upload
         self._connections = connections
         self._connection: Connection | None = connection
 
@@ -45,11 +50,18 @@ class Lease:
     def active(self) -> bool:
         return self._connection is not None
 
+    def body_over(self) -> None:
+        """Note that the request's body was sent, or never will be."""
+        if self._uploading:
+            self._uploading = False
+            self._connections.give_back_upload()
+
     def end(self, *, keep: bool) -> None:
         """Give the connection back for other requests, or close it; only the first call counts."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self.body_over()
         if not keep:
             self.protocol.abort()
             connection.close()
@@ -74,31 +86,48 @@ class Connections:
         self._timeouts = timeouts
         self._connector = OriginConnector(keepalive=pool.keepalive)
         self._free = asyncio.Semaphore(pool.max_connections)
+        # How long an upload takes is its client's choice: some connections are kept for the others.
+        reserved = max(1, pool.max_connections // 4)
+        self._uploads = asyncio.Semaphore(max(1, pool.max_connections - reserved))
+        self._waiting = 0
         self._request: ClientRequest | None = None
 
-    async def lease(self) -> Lease:
-        """A connection, kept or new, as soon as there may be one more.
+    async def lease(self, *, upload: bool = False) -> Lease:
+        """A connection, kept or new, as soon as there may be one more; `upload`: for a request with
+        a body.
 
-        Raises `OriginTimedOut` ("queue", "connect") or `OriginUnreachable`.
+        Raises `OriginBusy`, `OriginTimedOut` ("queue", "connect") or `OriginUnreachable`.
         """
-        await self._wait_for_turn()
+        if upload:
+            await self._wait_for_turn(self._uploads)
         try:
-            return Lease(self, await self._connect())
+            await self._wait_for_turn(self._free)
+            try:
+                return Lease(self, await self._connect(), upload=upload)
+            except BaseException:
+                self.give_back()
+                raise
         except BaseException:
-            self.give_back()
+            if upload:
+                self.give_back_upload()
             raise
 
-    async def _wait_for_turn(self) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
+    async def _wait_for_turn(self, places: asyncio.Semaphore) -> None:
+        if not places.locked():
+            await places.acquire()
             return
+        if self._waiting >= MAX_QUEUE:
+            raise OriginBusy("too many requests wait for the origin")
         # Those before us are waiting for their first byte: no more patience than that.
         seconds = self._timeouts.first_byte
+        self._waiting += 1
         try:
             async with asyncio.timeout(seconds):
-                await self._free.acquire()
+                await places.acquire()
         except TimeoutError as error:
             raise OriginTimedOut("queue", seconds) from error
+        finally:
+            self._waiting -= 1
 
     async def _connect(self) -> Connection:
         seconds = self._timeouts.connect
@@ -130,6 +159,10 @@ class Connections:
     def give_back(self) -> None:
         """One more may be used."""
         self._free.release()
+
+    def give_back_upload(self) -> None:
+        """One more may be used for a request with a body."""
+        self._uploads.release()
 
     def drop_idle(self) -> None:
         """Close those that wait for a request."""

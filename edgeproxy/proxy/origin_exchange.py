@@ -76,6 +76,7 @@ async def ask(lease: Lease, request: OriginRequest, timeouts: Timeouts) -> Answe
             request.length,
             expects=request.expects,
             stall=timeouts.between_bytes,
+            on_end=lease.body_over,
         )
     try:
         head, payload = await _final(lease, request, upload, timeouts.first_byte)

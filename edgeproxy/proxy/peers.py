@@ -98,6 +98,10 @@ class PeerServer:
                 await self._serve(self._find(key), writer)
         except (OSError, asyncio.IncompleteReadError, PeerLost):
             log.debug("a follower went away")
+        except asyncio.CancelledError:
+            # What the follower has not taken yet, nobody waits for any more.
+            writer.transport.abort()
+            raise
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -191,6 +195,9 @@ def peer_path(directory: Path, pid: int) -> Path:
 
 
 async def _send(writer: asyncio.StreamWriter, kind: bytes, payload: bytes) -> None:
+    if writer.is_closing():
+        # uvloop's transports raise a RuntimeError where asyncio's drop what is written.
+        raise ConnectionResetError("the other worker is gone")
     writer.write(_HEADER.pack(kind, len(payload)))
     writer.write(payload)
     await writer.drain()

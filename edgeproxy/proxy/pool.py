@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from edgeproxy.proxy.errors import OriginFailed, OriginTimedOut, OriginUnreachable
 from edgeproxy.proxy.upstream import OriginClient
+from edgeproxy.semantics.cache_control import SURROGATE
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import end_to_end, forwarded_request_fields, response_via
@@ -149,6 +150,14 @@ class OriginPool:
         if not has_body or request.version == "1.0":
             # RFC 9110 10.1.1: without a body there is nothing to wait for, and HTTP/1.0 can't.
             forwarded = forwarded.without((b"expect",))
+        if b"surrogate-control" in self.policy.freshness.targets:
+            # Edge Architecture Specification 1.0, 2.1: surrogates further away stand before it.
+            farther = forwarded.joined(b"surrogate-capability")
+            own = b'%b="Surrogate/1.0"' % SURROGATE
+            capability = own if not farther else farther + b", " + own
+            forwarded = forwarded.without((b"surrogate-capability",)).plus(
+                (b"Surrogate-Capability", capability)
+            )
         if upgrade:
             forwarded = forwarded.plus((b"Connection", b"Upgrade"), (b"Upgrade", request.upgrade))
         return forwarded

@@ -26,7 +26,8 @@ class EdgeRequest:
     upgrade: bytes
     """The protocols that the connection is asked to switch to (RFC 9110 7.8); empty: none."""
     authority: str
-    """Host and port as the client named them."""
+    """Host and port as the key has them. The origin is told no more: "shop.example:80" and the like
+    would get into pages that are served to those who asked for "shop.example"."""
     scheme: str
     client: str
     """The client's address, beyond trusted proxies."""

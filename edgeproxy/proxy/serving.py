@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.proxy.wire import render_head
 from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
+from edgeproxy.semantics.partial import satisfied_ranges, stated_parts
 from edgeproxy.semantics.ranges import (
     Unsatisfiable,
     multipart_fields,
@@ -96,19 +98,49 @@ class Serving:
         async def opened() -> ReadBody:
             return await self._open(found)
 
-        await _send(
-            exchange,
-            request,
-            Representation(
-                stored.status,
-                stored.reason,
-                visible.plus((b"Age", age)),
-                stored.body.length,
-                stored.response_time,
-                opened,
-            ),
-            status,
+        representation = Representation(
+            stored.status,
+            stored.reason,
+            visible.plus((b"Age", age)),
+            stored.body.length,
+            stored.response_time,
+            opened,
         )
+        if stored.incomplete:
+            await self._send_part(exchange, request, found, representation, status)
+        else:
+            await _send(exchange, request, representation, status)
+
+    async def _send_part(
+        self,
+        exchange: Exchange,
+        request: EdgeRequest,
+        found: Found,
+        stored: Representation,
+        status: CacheStatus,
+    ) -> None:
+        """Answer a GET for ranges out of an incomplete response that has them (RFC 9111 3.3)."""
+        parts = stated_parts(found.fields)
+        ranges = None if parts is None else satisfied_ranges(request.fields, found.fields, parts)
+        if parts is None or ranges is None or request.method != b"GET":
+            raise BodyMissing("what is stored does not have what is asked for")
+        if not_modified(request.fields, stored.status, stored.fields, stored.received):
+            await _send_unchanged(exchange, stored.fields, status)
+            return
+
+        async def opened() -> ReadBody:
+            read = await self._tier.open(found.stored)
+
+            def read_at(start: int, stop: int | None) -> AsyncIterator[bytes]:
+                # A range is within one part, and so in one piece in the body too.
+                assert stop is not None
+                begin = parts.offset(start)
+                return read(begin, begin + stop - start)
+
+            return read_at
+
+        whole = replace(stored, length=parts.length, open=opened)
+        await _send_ranges(exchange, request, whole, ranges, parts.length, status)
 
     def _rendered(self, entry: Entry, policy: SitePolicy) -> bytes:
         """What all whole answers from `entry` begin with, rendered for the first of them."""
@@ -183,8 +215,7 @@ async def _send(
     """Answer a GET or HEAD out of a representation, as its conditions and ranges ask."""
     fields, length = whole.fields, whole.length
     if not_modified(request.fields, whole.status, fields, whole.received):
-        await exchange.start(304, not_modified_fields(fields), None, status, head_only=True)
-        await exchange.finish()
+        await _send_unchanged(exchange, fields, status)
         return
     head_only = request.method == b"HEAD"
     # RFC 9110 14.2: Range is defined for GET alone.
@@ -206,6 +237,11 @@ async def _send(
     await exchange.finish()
 
 
+async def _send_unchanged(exchange: Exchange, fields: Fields, status: CacheStatus) -> None:
+    await exchange.start(304, not_modified_fields(fields), None, status, head_only=True)
+    await exchange.finish()
+
+
 async def _send_unsatisfied(
     exchange: Exchange, fields: Fields, ranges: Unsatisfiable, status: CacheStatus
 ) -> None:
@@ -223,7 +259,7 @@ async def _send_ranges(
     request: EdgeRequest,
     whole: Representation,
     ranges: tuple[ByteRange, ...],
-    length: int,
+    length: int | None,
     status: CacheStatus,
 ) -> None:
     read = await whole.open()

@@ -53,11 +53,14 @@ class OriginResponse:
         self._lease = lease
         self._payload = answered.payload
         self._upload = answered.upload
+        # RFC 9112 6.3: a 204 has no body, and one that frames a body may well be followed by it.
+        self._lasting = self.status != 204 or not _frames_a_body(self.fields)
         self._timeouts = timeouts
         self._aborted = False
         self._alarm: asyncio.TimerHandle | None = None
         if self.status == 101:
             return
+        self._payload.on_eof(self._is_over)
         if self._upload is not None and not self._upload.done:
             # As long as the request is on its way, the origin may well be silent.
             self._upload.when_done(self._expect_bytes)
@@ -68,6 +71,12 @@ class OriginResponse:
             self._expect_bytes()
         if deadline is not None:
             self._alarm = asyncio.get_running_loop().call_at(deadline, self._too_late)
+
+    def _is_over(self) -> None:
+        # An origin that is done before it has the whole request may take the rest of that for the
+        # next one. What it answers to it must not become the answer to somebody else.
+        if self._upload is not None and not self._upload.complete:
+            self._lasting = False
 
     def _expect_bytes(self) -> None:
         if self._lease.active:
@@ -121,7 +130,7 @@ class OriginResponse:
     def release(self) -> None:
         """Give the connection back, or end it where something is left unread or unsent."""
         whole = self._upload is None or self._upload.complete
-        self._end(keep=self.at_eof() and whole and self.status != 101)
+        self._end(keep=self._lasting and self.at_eof() and whole and self.status != 101)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -148,6 +157,10 @@ class OriginResponse:
         if self._upload is not None:
             self._upload.cancel()
         self._lease.end(keep=keep)
+
+
+def _frames_a_body(fields: Fields) -> bool:
+    return b"transfer-encoding" in fields or fields.get(b"content-length") not in (None, b"0")
 
 
 class OriginClient:
@@ -212,7 +225,7 @@ class OriginClient:
             raise OriginTimedOut("total", total) from error
 
     async def _exchange(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
-        lease = await self._connections.lease()
+        lease = await self._connections.lease(upload=request.body is not None)
         try:
             answered = await ask(lease, request, self._timeouts)
         except BaseException:

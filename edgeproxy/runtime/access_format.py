@@ -29,7 +29,8 @@ def common(record: AccessRecord) -> bytes:
 
     The times: all of it, until the first byte to the client, until the origin's response head.
     """
-    request = f"{_quote(record.method)} {_quote(record.target)} HTTP/{record.version}"
+    version = record.version.translate(_QUOTED)
+    request = f"{_quote(record.method)} {_quote(record.target)} HTTP/{version}"
     line = (
         f"{record.client.translate(_QUOTED) or '-'} - - [{_clf_time(int(record.started))}]"
         f' "{request}" {record.status} {record.bytes_sent}'

@@ -95,8 +95,9 @@ class AccessLog:
         while True:
             self._wake.wait()
             self._closing.wait(_GATHER_SECONDS)
-            last = self._closing.is_set()
             self._wake.clear()
+            # After that, or a closing in between would wake nobody.
+            last = self._closing.is_set()
             self._take_settings()
             while self._records:
                 self._write_batch()

@@ -6,6 +6,8 @@ import logging
 import sys
 import time
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 # Line ends and control characters would let a logged value look like a line of its own, or drive
 # the terminal that shows it.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
@@ -31,6 +33,13 @@ class LineFormatter(logging.Formatter):
         return super().format(record).translate(_ESCAPES)
 
 
+def _is_about_the_edge(record: logging.LogRecord) -> bool:
+    # aiohttp reports a request that is no HTTP as an error, with the line at fault: anybody could
+    # fill the log so, and that line may bear the admin port's token.
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
 def configure(level: str, process: str) -> None:
     """Log everything from `level` on to standard error, in the name of `process`.
 
@@ -41,3 +50,4 @@ def configure(level: str, process: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Below warnings it reports each slow callback and each selector.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_is_about_the_edge)

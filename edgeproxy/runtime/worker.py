@@ -121,7 +121,12 @@ class Worker:
         reader, writer = await asyncio.open_connection(sock=self._seat.channel, limit=_MAX_MESSAGE)
         await self._edge.start()
         runner = web.AppRunner(
-            self._admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_SECONDS
+            self._admin,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=_ADMIN_SECONDS,
+            # For a first head, too. aiohttp's own is an hour, for whoever can connect.
+            keepalive_timeout=self._config.limits.keepalive_timeout,
         )
         await runner.setup()
         for sock in self._seat.admin:

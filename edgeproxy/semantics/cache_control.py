@@ -66,6 +66,9 @@ class Directives:
     only_if_cached: bool = False
 
 
+SURROGATE: Final = b"edgeproxy"
+"""This surrogate's name in Surrogate-Capability, by which Surrogate-Control may address it."""
+
 _DELTAS: Final = {
     b"max-age": "max_age",
     b"s-maxage": "s_maxage",
@@ -95,8 +98,8 @@ _KNOWN: Final = frozenset({*_DELTAS, *_QUALIFIED, *_RESTRICTING, *_PERMITTING})
 # A directive as its field's grammar gave it: lower-case name, argument if any, well-formed.
 _Member: TypeAlias = tuple[bytes, bytes | None, bool]
 
-# What people put between directives in place of a comma.
-_MISPLACED: Final = re.compile(rb"[ \t;]+")
+# What people put between directives in place of a comma, or around them.
+_MISPLACED: Final = re.compile(rb"[ \t;:=\"']+")
 
 
 def delta_seconds(value: bytes) -> int | None:
@@ -139,10 +142,15 @@ def parse_surrogate_control(lines: Iterable[bytes]) -> Directives | None:
 
     Its own are `max-age=FRESH+STALE`, whose second number is how long it may be served stale, and
     `no-store-remote`; origins use those of Cache-Control in it as well. A directive for a named
-    surrogate (`max-age=60;name`) is for another than this one. None where nothing is said about
-    caching, so that `content="ESI/1.0"` does not take Cache-Control's place.
+    surrogate (`max-age=60;edgeproxy`) is for that one alone, in the place of the one for all. None
+    where nothing is said about caching, so that `content="ESI/1.0"` does not take Cache-Control's
+    place.
     """
-    members = [read for member in list_members(lines) for read in _read_surrogate(member)]
+    members = [
+        read
+        for directive in _for_this_surrogate(list_members(lines))
+        for read in _read_surrogate(directive)
+    ]
     return _directives(members) if any(name in _KNOWN for name, _, _ in members) else None
 
 
@@ -178,24 +186,38 @@ _PARSERS: Final = {b"surrogate-control": parse_surrogate_control}
 
 def _read(member: bytes) -> Iterator[_Member]:
     # RFC 9111 5.2: cache-directive = token [ "=" ( token / quoted-string ) ]
-    raw_name, equals, raw_argument = member.partition(b"=")
-    name = raw_name.lower()
-    if not is_token(name):
-        for word in _MISPLACED.split(name):
-            yield word, None, False
-    elif not equals:
-        yield name, None, True
-    elif is_token(raw_argument):
-        yield name, raw_argument, True
-    else:
-        argument = unquote(raw_argument)
-        yield name, argument, argument is not None
+    name, equals, raw_argument = member.partition(b"=")
+    rest = member
+    if is_token(name):
+        argument = raw_argument if is_token(raw_argument) else unquote(raw_argument)
+        well_formed = not equals or argument is not None
+        yield name.lower(), argument, well_formed
+        if well_formed:
+            return
+        rest = raw_argument
+    # It may have been meant for several: in "max-age=0; private" the second one counts, too.
+    for word in _MISPLACED.split(rest.lower()):
+        yield word, None, False
 
 
-def _read_surrogate(member: bytes) -> Iterator[_Member]:
-    directive, *targets = split_unquoted(member, b";")
-    if any(targets):
-        return
+def _for_this_surrogate(members: Iterable[bytes]) -> Iterator[bytes]:
+    """The directives that are for all surrogates, or for this one: then in place of the former."""
+    for_all: list[tuple[bytes, bytes]] = []
+    for_this: list[tuple[bytes, bytes]] = []
+    for member in members:
+        directive, *targets = split_unquoted(member, b";")
+        targets = [target for target in targets if target]
+        read = (directive.partition(b"=")[0].lower(), directive)
+        if not targets:
+            for_all.append(read)
+        elif SURROGATE in targets:
+            for_this.append(read)
+    names = {name for name, _ in for_this}
+    yield from (directive for name, directive in for_all if name not in names)
+    yield from (directive for _, directive in for_this)
+
+
+def _read_surrogate(directive: bytes) -> Iterator[_Member]:
     for name, argument, valid in _read(directive):
         if name == b"no-store-remote":
             # An edge is what the specification calls remote: not on the origin's own premises.

@@ -50,6 +50,8 @@ _SAID_BY_PROXIES: Final = frozenset(
         *(b"x-scheme", b"x-url-scheme", b"front-end-https", b"x-original-forwarded-for"),
         *(b"x-real-ip", b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"true-client-ip"),
         *(b"cf-connecting-ip", b"fastly-client-ip"),
+        # It makes origins send what only such a surrogate can make a page of.
+        b"surrogate-capability",
     }
 )
 

@@ -41,7 +41,9 @@ class KeyPolicy:
     """What a site leaves out of its keys beyond what is exact.
 
     A parameter's name is compared as sent, byte for byte, up to its first "=": "utm%5Fsource" is
-    not "utm_source". Raises ValueError for a "*" that does not end a name.
+    not "utm_source". One with a ";" in it is never ignored: some origins take that for a "&", and
+    what stands behind it would change the page without being in the key. Raises ValueError for a
+    "*" that does not end a name.
     """
 
     ignore_query: frozenset[str] = frozenset()
@@ -82,6 +84,8 @@ class KeyPolicy:
         return path + mark + b"&".join(parameters)
 
     def _ignores(self, parameter: bytes) -> bool:
+        if b";" in parameter:
+            return False
         name = _parameter_name(parameter)
         return name in self._names or name.startswith(self._prefixes)
 

@@ -100,14 +100,19 @@ def requested_ranges(
     # 14.2: only where the answer without Range would be 200; a singleton field sent twice is none.
     if status != 200 or len(lines) != 1:
         return None
-    if b"if-range" in request_fields and not _if_range_holds(request_fields, stored_fields):
+    if not if_range_holds(request_fields, stored_fields):
         return None
     return parse_ranges(lines[0], length)
 
 
-def _if_range_holds(request_fields: Fields, stored_fields: Fields) -> bool:
-    # RFC 9110 13.1.5: the very validator of the stored response, and a strong one.
+def if_range_holds(request_fields: Fields, stored_fields: Fields) -> bool:
+    """Whether If-Range lets a Range field be heeded, for what is stored (RFC 9110 13.1.5).
+
+    It does where it is not there, or is the very validator of the response, and a strong one.
+    """
     lines = request_fields.get_all(b"if-range")
+    if not lines:
+        return True
     if len(lines) != 1:
         return False
     tag = parse_entity_tag(lines[0])
@@ -120,20 +125,26 @@ def _if_range_holds(request_fields: Fields, stored_fields: Fields) -> bool:
     )
 
 
-def content_range(first: int, last: int, length: int) -> bytes:
-    """The value of Content-Range for one part (RFC 9110 14.4)."""
-    return b"bytes %d-%d/%d" % (first, last, length)
+def content_range(first: int, last: int, length: int | None) -> bytes:
+    """The value of Content-Range for one part; None: the length is not known (RFC 9110 14.4)."""
+    return b"bytes %d-%d/%b" % (first, last, b"*" if length is None else b"%d" % length)
 
+
+MESSAGE_FIELDS: Final = frozenset(
+    {b"content-length", b"content-range", b"content-digest", b"content-md5"}
+)
+"""What a response says of the content it comes with, not of the whole representation (RFC 9530 2
+for the digest): a part, or a combination of parts, has another."""
 
 # RFC 9110 15.3.7: a client that sent If-Range has these already.
 _KNOWN_TO_CLIENT: Final = frozenset({b"content-type", b"content-encoding", b"content-language"})
 
 
 def partial_fields(
-    request_fields: Fields, stored_fields: Fields, part: ByteRange, length: int
+    request_fields: Fields, stored_fields: Fields, part: ByteRange, length: int | None
 ) -> Fields:
     """The fields of a 206 with one part, without Content-Length (RFC 9110 15.3.7, 15.3.7.1)."""
-    unsent = {b"content-length", b"content-range"}
+    unsent = MESSAGE_FIELDS
     if b"if-range" in request_fields:
         unsent |= _KNOWN_TO_CLIENT
     value = content_range(part.first, part.last, length)
@@ -157,7 +168,7 @@ class MultipartRanges:
 
 
 def multipart_ranges(
-    stored_fields: Fields, ranges: tuple[ByteRange, ...], length: int, boundary: bytes
+    stored_fields: Fields, ranges: tuple[ByteRange, ...], length: int | None, boundary: bytes
 ) -> MultipartRanges:
     """The body of a 206 with several parts (RFC 9110 15.3.7.2, RFC 2046 5.1).
 
@@ -182,7 +193,7 @@ def multipart_fields(
     request_fields: Fields, stored_fields: Fields, multipart: MultipartRanges
 ) -> Fields:
     """The fields of a 206 with several parts, without Content-Length (RFC 9110 15.3.7.2)."""
-    unsent = {b"content-length", b"content-range", b"content-type"}
+    unsent = MESSAGE_FIELDS | {b"content-type"}
     if b"if-range" in request_fields:
         unsent |= _KNOWN_TO_CLIENT
     return stored_fields.without(unsent).plus((b"Content-Type", multipart.content_type))

@@ -95,6 +95,15 @@ def may_store(
     return _useless(status, fields, directives, targeted, freshness_policy)
 
 
+def posted_for_get(status: int, fields: Fields, policy: StoragePolicy) -> bool:
+    """Whether an answer to POST may be stored for GET, if Content-Location names the POST's own
+    target: it states how long it is fresh, and is a representation (RFC 9110 8.7, 9.3.3)."""
+    directives, field = response_directives(fields, policy.targets)
+    return status in (200, 203) and has_explicit_expiration(
+        fields, directives, targeted=field != b"cache-control"
+    )
+
+
 def _useless(
     status: int,
     fields: Fields,

@@ -46,9 +46,12 @@ DEFAULT_TAG_FIELDS: Final = tuple(field.name for field in TAG_FIELDS)
 
 _GRAMMARS: Final = {field.name: field.grammar for field in TAG_FIELDS}
 
+# Begins what a group counts as among tags: no field's value can hold it (RFC 9110 5.5).
+_GROUP: Final = "\0"
+
 # The surrogate that obeys Surrogate-Control must strip it (Edge Architecture Specification 1.0,
 # 2.2), and Vercel's is for Vercel's place alone. CDN-Cache-Control is for every CDN on the way
-# (RFC 9213 3.1), and goes on.
+# (RFC 9213 3.1), and goes on; so do Cache-Groups, which are for all caches.
 _FOR_THIS_CACHE: Final = frozenset({b"surrogate-control", b"vercel-cdn-cache-control"})
 
 
@@ -105,7 +108,32 @@ def response_tags(fields: Fields, policy: TagPolicy) -> tuple[str, ...]:
 def without_tag_fields(fields: Fields, policy: TagPolicy) -> Fields:
     """The fields without those that are addressed to this cache alone: its tags, and
     Surrogate-Control and the like."""
-    return fields.without(_FOR_THIS_CACHE.union(policy.fields))
+    return fields.without(_FOR_THIS_CACHE.union(policy.fields) - {b"cache-groups"})
+
+
+def group_tags(fields: Fields, policy: TagPolicy, scheme: str, host: str) -> tuple[str, ...]:
+    """The groups of a response of that origin (RFC 9875 2), as tags of a kind of their own.
+
+    A group is its origin's: the same string elsewhere, or in another tag field, is another thing.
+    """
+    if b"cache-groups" not in policy.fields:
+        return ()
+    return _groups(fields.get_all(b"cache-groups"), scheme, host)
+
+
+def invalidated_groups(fields: Fields, scheme: str, host: str) -> tuple[str, ...]:
+    """The groups that a response to an unsafe request invalidates (RFC 9875 3), as `group_tags`."""
+    return _groups(fields.get_all(b"cache-group-invalidation"), scheme, host)
+
+
+def is_group(tag: str) -> bool:
+    """Whether a tag is one of `group_tags`, which are not for people to see."""
+    return tag.startswith(_GROUP)
+
+
+def _groups(lines: tuple[bytes, ...], scheme: str, host: str) -> tuple[str, ...]:
+    prefix = f"{_GROUP}{scheme}://{host} "
+    return tuple(sorted({prefix + group for group in _strings(lines)}))
 
 
 def _read(name: bytes, lines: tuple[bytes, ...]) -> Iterable[str]:

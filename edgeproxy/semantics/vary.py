@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from edgeproxy.semantics.fields import is_token, list_members, split_unquoted
+from edgeproxy.semantics.preferences import (
+    PREFERENCE_FIELDS,
+    first_choice,
+    normal_preferences,
+    only_language,
+)
 
 if TYPE_CHECKING:
     from edgeproxy.semantics.fields import Fields
@@ -20,15 +27,18 @@ _NO_LISTS: Final = frozenset(
     }
 )
 
+# What this proxy tells the origin of each client: two requests that look alike differ in them.
+_CLIENTS_OWN: Final = frozenset({b"x-forwarded-for", b"forwarded"})
+
 
 def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
     """The field names in a response's Vary: sorted, lower-case, each once.
 
-    None where no request can be known to select the response: "*" is among them, or something that
-    is no field name.
+    None where no request can be known to select the response: "*" is among them, something that
+    is no field name, or a field by which the origin was told of the client.
     """
     names = {member.lower() for member in list_members(fields.get_all(b"vary"))}
-    if b"*" in names or not all(is_token(name) for name in names):
+    if b"*" in names or names & _CLIENTS_OWN or not all(is_token(name) for name in names):
         return None
     return tuple(sorted(names))
 
@@ -36,19 +46,43 @@ def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
 def selecting(names: tuple[bytes, ...], request_fields: Fields) -> Selecting:
     """What a request has in the named fields, so that equal means the same (RFC 9111 4.1).
 
-    Only what can't matter is normalised: over how many lines a list is spread, and the whitespace
-    around its commas.
+    Only what can't matter is normalised: over how many lines a list is spread, the whitespace
+    around its commas, and in the fields of RFC 9110 12.5 what says the same in other words.
     """
     return tuple((name, _normalised(name, request_fields)) for name in names)
 
 
-def matches(stored_selecting: Selecting, request_fields: Fields) -> bool:
-    """Whether a request selects the response that is stored with these fields."""
-    return all(_normalised(name, request_fields) == value for name, value in stored_selecting)
+def matches(stored_selecting: Selecting, request_fields: Fields, stored_fields: Fields) -> bool:
+    """Whether a request selects the response that is stored with these fields.
+
+    Where Accept-Language selects, a response in the one language that a request wants most is for
+    it, whatever it would have been content with (RFC 9111 4.1 lets preference choose).
+    """
+    return all(
+        _normalised(name, request_fields) == value
+        or (name == b"accept-language" and _in_first_choice(request_fields, stored_fields))
+        for name, value in stored_selecting
+    )
+
+
+def _in_first_choice(request_fields: Fields, stored_fields: Fields) -> bool:
+    wanted = request_fields.joined(b"accept-language")
+    language = only_language(stored_fields.get_all(b"content-language"))
+    return wanted is not None and language is not None and first_choice(wanted) == language
 
 
 def _normalised(name: bytes, fields: Fields) -> bytes | None:
     value = fields.joined(name)
     if value is None or name in _NO_LISTS:
         return value
-    return b", ".join(split_unquoted(value, b",")) if b"," in value else value
+    if name in PREFERENCE_FIELDS:
+        preferences = normal_preferences(name, value)
+        if preferences is not None:
+            return preferences
+    return _respaced(value) if b"," in value else value
+
+
+# A request is held against each variant of a page, and may bear a list of the longest.
+@lru_cache(maxsize=64)
+def _respaced(value: bytes) -> bytes:
+    return b", ".join(split_unquoted(value, b","))

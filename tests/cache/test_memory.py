@@ -59,6 +59,7 @@ def make_entry(
         stale_while_revalidate=number + 30.5,
         stale_if_error=number + 90.5,
         must_validate=False,
+        must_revalidate=False,
         no_stale=False,
         immutable=False,
     )

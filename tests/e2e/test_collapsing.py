@@ -177,3 +177,48 @@ async def test_what_must_be_validated_is_validated_for_all_who_wait_together(
     responses = await asyncio.gather(*(edge.get("/page") for _ in range(200)))
     assert {(response.status, response.body) for response in responses} == {(200, b"page")}
     assert origin.counts["/page"] < 60
+
+
+async def test_who_comes_too_late_for_a_validation_shares_the_next(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    """However long the response that came too early for them is still on its way."""
+    fields = {"Cache-Control": "no-cache", "ETag": '"1"'}
+    held, held_next = asyncio.Event(), asyncio.Event()
+
+    def page(_: OriginRequest) -> Answer:
+        hold = held if origin.counts["/page"] == 1 else held_next
+        return Answer(200, fields, b"page", hold_body=hold)
+
+    origin.route("/page", page)
+    first = asyncio.create_task(edge.get("/page"))
+    await origin.seen("/page")
+    others = [asyncio.create_task(edge.get("/page")) for _ in range(10)]
+    await origin.seen("/page", 2)
+    held_next.set()
+    assert {(await other).body for other in others} == {b"page"}
+    held.set()
+    assert (await first).body == b"page"
+    # One for each wave of those who came while the one before was on its way.
+    assert origin.counts["/page"] <= 4
+
+
+async def test_a_failed_fetch_of_another_worker_leaves_everybody_the_stale_response(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """RFC 5861 4."""
+    fields = {"Cache-Control": "max-age=0", "ETag": '"1"'}
+    origin.route("/page", Answer(200, fields, b"page"))
+    edge = await start_edge(origin, workers=2)
+    await edge.get("/page")
+    held = asyncio.Event()
+    origin.route("/page", lambda _: [held, RESET])
+    connections = [await edge.connect() for _ in range(20)]
+    for connection in connections:
+        await connection.request("GET", "/page")
+    await origin.seen("/page", 2)
+    held.set()
+    for connection in connections:
+        response = await connection.response()
+        assert (response.status, response.body) == (200, b"page")
+        await connection.close()

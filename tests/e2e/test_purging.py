@@ -154,10 +154,11 @@ async def test_selectors_and_their_counts(
     assert missed == {f"/{name}" for name in purged}
 
 
+@pytest.mark.parametrize("size", [50_000, 0])
 async def test_a_purge_counts_what_a_reader_has_just_received_whole(
-    edge: EdgeProcess, origin: ScriptedOrigin
+    edge: EdgeProcess, origin: ScriptedOrigin, size: int
 ) -> None:
-    origin.otherwise(Answer(200, CACHEABLE, b"x" * 50_000))
+    origin.otherwise(Answer(200, CACHEABLE, b"x" * size))
     for number in range(50):
         await edge.get(f"/{number}")
         assert (await edge.purge(urls=[f"/{number}"], dry_run=True))["matched"] == 1

@@ -100,7 +100,7 @@ async def test_what_forbids_stale_is_never_served_stale(
     assert response.cache_status["fwd"] == "stale"
     assert response.cache_status["fwd-status"] == "304"
     await origin.stop_listening()
-    assert (await edge.get("/page")).status == 502
+    assert (await edge.get("/page")).status == 504
 
 
 async def test_a_refresh_that_brings_something_uncacheable_ends_the_old_copy(
@@ -117,3 +117,24 @@ async def test_a_refresh_that_brings_something_uncacheable_ends_the_old_copy(
     await origin.seen("/page", 2)
     while (await edge.get("/page")).body != b"mine":
         pass
+
+
+async def test_one_refresh_runs_behind_stale_answers_to_readers_with_credentials(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    fields = {"Cache-Control": "max-age=60, public", "Cache-Tag": "page"}
+    origin.route("/page", Answer(200, fields, b"old"))
+    await edge.get("/page")
+    held = asyncio.Event()
+    origin.route("/page", Answer(200, fields, b"new", hold=held))
+    await edge.purge(tags=["page"])
+    connections = [await edge.connect() for _ in range(20)]
+    for connection in connections:
+        await connection.request("GET", "/page", {"Authorization": "Basic YTpi"})
+    for connection in connections:
+        assert (await connection.response()).cache_status["detail"] == "invalidated"
+    await origin.seen("/page", 2)
+    held.set()
+    while (await edge.get("/page")).body != b"new":
+        pass
+    assert origin.counts["/page"] == 2

@@ -95,7 +95,7 @@ class Worker:
     async def settle(self) -> None:
         """Sweep, and drop the rules that are not needed any more."""
         await self.sweeper.sweep()
-        await self.view.drop_settled(self.tier.settled, self.memory)
+        await self.sweeper.drop_rules()
 
 
 Node = list[Worker]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -129,6 +130,45 @@ async def test_a_journal_that_cannot_be_written_tells_every_caller_and_goes_on(
         )
     assert [str(each) for each in results] == ["no room"] * 3
     assert (await journal.append(record())).position == 1
+
+
+@contextmanager
+def full_disk(directory: Path) -> Iterator[None]:
+    """No file may become longer than the journal's is."""
+    size = (directory / "data.mdb").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_is_no_reason_to_refuse_a_purge(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    for opening in range(2):
+        journal = LocalJournal(directory, new_head())
+        with full_disk(directory):
+            for _ in range(2000):
+                journal.append_all([record()])
+            journal.make_room()
+        journal.make_room()
+        assert len(everything(journal)) == 2000 * (opening + 1)
+        journal.verify()
+        await journal.close()
+
+
+async def test_room_for_records_is_made_as_it_is_used_and_no_more_than_that(
+    journal: LocalJournal,
+) -> None:
+    file = journal.directory / "data.mdb"
+    for _ in range(4):
+        size = file.stat().st_size
+        journal.make_room()
+        assert file.stat().st_size == size
+        journal.append_all([record()] * 5000)
+        journal.make_room()
+        assert size < file.stat().st_size < size + (4 << 20)
 
 
 async def test_a_record_that_cannot_be_encoded_is_refused_and_harms_no_other(

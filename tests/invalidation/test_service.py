@@ -127,6 +127,24 @@ async def test_what_was_deleted_before_is_not_counted_again(worker: Worker, swep
     assert (await worker.purge(ALL, mode=Mode.DELETE)).matched == 4
 
 
+async def test_what_another_worker_has_yet_to_remove_is_not_counted_again(tmp_path: Path) -> None:
+    async with working(tmp_path, workers=2, url="memory:") as (one, two):
+        await fill(one)
+        await fill(two)
+        assert (await one.purge(ALL, mode=Mode.DELETE)).matched == 5
+        await one.settle()
+        assert (await one.purge(HOME, mode=Mode.DELETE)).matched == 0
+        await two.settle()
+        await two.store("a", tags=("home",))
+        assert (await one.purge(ALL, mode=Mode.DELETE)).matched == 1
+
+
+async def test_more_purges_at_once_than_the_index_has_readers_for(worker: Worker) -> None:
+    await fill(worker)
+    purges = [worker.purge(HOME, SALE, mode=Mode.INVALIDATE) for _ in range(5000)]
+    assert {result.matched for result in await asyncio.gather(*purges)} == {4}
+
+
 async def test_one_selector_is_counted_without_a_look_at_what_it_picks(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +244,7 @@ async def test_a_purge_that_could_not_be_recorded_says_so_and_did_nothing(
 
 async def test_what_an_unsafe_request_changed_is_removed(worker: Worker) -> None:
     await fill(worker)
-    await worker.service.invalidate_urls("shop", [("shop.test", b"/a"), ("shop.test", b"/x")])
+    await worker.service.invalidate_changed("shop", [("shop.test", b"/a"), ("shop.test", b"/x")])
     assert (worker.stands("a"), worker.stands("b")) == ("deleted", "valid")
     (kept,) = journal_of(worker)
     assert kept.selectors == (Selector.by_url("shop", "shop.test", b"/a"),)
@@ -235,12 +253,12 @@ async def test_what_an_unsafe_request_changed_is_removed(worker: Worker) -> None
 
 async def test_an_unsafe_request_on_another_host_changes_nothing_here(worker: Worker) -> None:
     await fill(worker)
-    await worker.service.invalidate_urls("shop", [("else.test", b"/a")])
+    await worker.service.invalidate_changed("shop", [("else.test", b"/a")])
     assert journal_of(worker) == []
 
 
 async def test_nothing_is_recorded_where_nothing_is_stored_or_on_its_way(worker: Worker) -> None:
-    await worker.service.invalidate_urls("shop", [("shop.test", b"/a")])
+    await worker.service.invalidate_changed("shop", [("shop.test", b"/a")])
     assert journal_of(worker) == []
 
 
@@ -249,6 +267,6 @@ async def test_what_is_on_its_way_during_an_unsafe_request_is_not_kept(
 ) -> None:
     with worker.view.hold() as hold:
         worker.flying.add(response("a").target_id)
-        await worker.service.invalidate_urls("shop", [("shop.test", b"/a")])
+        await worker.service.invalidate_changed("shop", [("shop.test", b"/a")])
         await worker.store("a", position=hold.position)
     assert worker.stands("a") == "absent"

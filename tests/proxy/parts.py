@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeproxy.config.model import Config
 from edgeproxy.config.sites import SitePolicy, SiteTable
-from edgeproxy.invalidation.journal import check_journal
+from edgeproxy.invalidation.head import SharedHead
+from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.proxy.edge import Edge, Place
 from edgeproxy.proxy.request import EdgeRequest
@@ -24,11 +25,14 @@ from tests.kit.http import encode_fields
 from tests.kit.toml import merged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.service import PurgeResult
     from edgeproxy.proxy.access import AccessRecord
+    from edgeproxy.proxy.fetching import Fetching
+    from edgeproxy.proxy.lookup import Lookup
+    from edgeproxy.proxy.pool import OriginPool
     from tests.kit.http import FieldsLike
 
 PATIENCE = 10.0
@@ -74,16 +78,18 @@ def edge_config(
     return Config.model_validate(merged(whole, config or {}))
 
 
-def place_in(folder: Path) -> Place:
+async def place_in(folder: Path) -> Place:
     """Where worker 0 of a node finds what it shares; the node's state is in `folder`."""
     runtime_dir = folder / "run"
     runtime_dir.mkdir(exist_ok=True)
     block = SharedBlock(WORKERS)
+    journal = LocalJournal(folder / "journal", SharedHead(block.head))
+    await journal.close()
     return Place(
         worker=0,
         directory=folder,
         runtime_dir=runtime_dir,
-        journal_id=check_journal(folder / "journal"),
+        journal_id=journal.id,
         head=block.head,
         filters=[slot.filter for slot in block.slots],
         remembered=block.remembered,
@@ -132,11 +138,39 @@ class ServedEdge:
     """An edge that takes connections."""
 
     edge: Edge
+    config: Config
     place: Place
     url: str
     clock: Time
     records: list[AccessRecord] = field(default_factory=list)
     """What the access log was told."""
+
+    # What `Edge` keeps to itself, for tests of one part among the others.
+
+    @property
+    def policy(self) -> SitePolicy:
+        """The shop's."""
+        return self.edge.sites.policies["shop"]
+
+    @property
+    def fetching(self) -> Fetching:
+        return self.edge._handler._parts.fetching
+
+    @property
+    def lookup(self) -> Lookup:
+        return self.edge._handler._parts.lookup
+
+    @property
+    def pool(self) -> OriginPool:
+        """The connections to the shop's origins."""
+        return self.edge._pools.of(self.policy)
+
+    @property
+    def refreshes(self) -> int:
+        """How many run in the background."""
+        return len(self.edge._handler._refreshes)
+
+    # What it looks like from outside.
 
     async def connect(self) -> Connection:
         """A connection for requests to shop.test."""
@@ -161,6 +195,16 @@ class ServedEdge:
     async def purge(self, *selectors: Selector, mode: Mode = Mode.DELETE) -> PurgeResult:
         """Invalidate as the admin side does."""
         return await self.edge.service.purge(selectors, mode, "editor", "192.0.2.1")
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what nobody tells."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    def empty_memory(self) -> None:
+        """Leave what is stored to the store alone; a reload does that."""
+        self.edge.reload(self.config)
 
     def stored(self, site: str = "shop") -> list[StoredResponse]:
         """All that is stored for the site."""
@@ -187,14 +231,15 @@ async def running(
     config: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[ServedEdge]:
     """Serve on a port of its own; `site` and `config` as for `edge_config`."""
-    clock, place = clock or Time(), place_in(folder)
+    clock, place = clock or Time(), await place_in(folder)
+    settings = edge_config(folder, origin, site, config)
     records: list[AccessRecord] = []
-    edge = Edge(edge_config(folder, origin, site, config), place, clock, records.append)
+    edge = Edge(settings, place, clock, records.append)
     await edge.start()
     listener = await asyncio.get_running_loop().create_server(edge.server, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     try:
-        yield ServedEdge(edge, place, f"http://127.0.0.1:{port}", clock, records)
+        yield ServedEdge(edge, settings, place, f"http://127.0.0.1:{port}", clock, records)
     finally:
         listener.close()
         await asyncio.wait_for(edge.close(), PATIENCE)

@@ -189,7 +189,8 @@ async def test_a_response_that_is_over_first_waits_for_the_body(origin: Scripted
         assert await body_of(await client.send(b"POST", b"/", HOST, slow(), 4)) == b"ok"
         assert await _answers(origin, client)
     assert got == [b"xxxx"]
-    assert origin.connections == 1
+    # Another origin might have taken the rest of the body for a request.
+    assert origin.connections == 2
 
 
 async def test_an_origin_that_takes_no_more_is_late(origin: ScriptedOrigin) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trustme
 
-from edgeproxy.proxy.errors import OriginBodyCut, OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy import origin_connections
+from edgeproxy.proxy.errors import OriginBodyCut, OriginBusy, OriginTimedOut, OriginUnreachable
 from tests.kit import Answer, ScriptedOrigin
 from tests.proxy.origin_client import body_of, client_of, fetch, get
 
@@ -53,6 +54,23 @@ async def test_there_are_never_more_than_the_pool_allows(origin: ScriptedOrigin)
         go_on.set()
         assert await asyncio.gather(*fetches) == [b"ok"] * 30
     assert origin.connections == 3
+
+
+async def test_only_so_many_wait_for_a_connection(
+    origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin_connections, "MAX_QUEUE", 2)
+    go_on = asyncio.Event()
+    origin.otherwise(Answer(body=b"ok", hold=go_on))
+    async with client_of(origin, pool={"max_connections": 1}) as client:
+        fetches = [asyncio.create_task(fetch(client)) for _ in range(3)]
+        await origin.seen("/")
+        with pytest.raises(OriginBusy) as raised:
+            await fetch(client)
+        assert (raised.value.status, raised.value.detail) == (503, "origin-queue-full")
+        go_on.set()
+        assert await asyncio.gather(*fetches) == [b"ok"] * 3
+        assert await fetch(client) == b"ok"
 
 
 async def test_waiting_for_a_connection_has_an_end(origin: ScriptedOrigin) -> None:

@@ -83,6 +83,21 @@ async def ask(pool: OriginPool, request: EdgeRequest, **arguments: Any) -> Origi
 # -- the request
 
 
+async def test_a_surrogate_tells_its_name_behind_those_further_away(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    """Edge Architecture Specification 1.0, 2.1: so that Surrogate-Control can address it."""
+    policy = policy_of(origin)
+    farther = (b"Surrogate-Capability", b'cdn="Surrogate/1.0 ESI/1.0"')
+    origin.otherwise(Answer())
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request_of(policy, farther, trusted=True, peer="192.0.2.1"))
+        await ask(pool, request_of(policy, farther))
+    trusted, stranger = (seen.lines("surrogate-capability") for seen in origin.requests)
+    assert trusted == ['cdn="Surrogate/1.0 ESI/1.0", edgeproxy="Surrogate/1.0"']
+    assert stranger == ['edgeproxy="Surrogate/1.0"']
+
+
 async def test_the_origin_is_told_who_asks_and_through_whom(
     origin: ScriptedOrigin, clock: Clock
 ) -> None:
@@ -112,6 +127,7 @@ async def test_the_origin_is_told_who_asks_and_through_whom(
         b"X-Forwarded-Proto": b"https",
         b"X-Forwarded-Host": b"www.shop.example",
         b"Forwarded": b"for=192.0.2.7;host=www.shop.example;proto=https",
+        b"Surrogate-Capability": b'edgeproxy="Surrogate/1.0"',
     }
 
 

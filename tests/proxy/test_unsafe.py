@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeproxy.proxy.unsafe import touched_targets
+from edgeproxy.proxy.unsafe import represents_target, touched_targets
 from edgeproxy.semantics.fields import Fields
 from tests.proxy.parts import edge_request
 
@@ -124,6 +124,31 @@ def test_the_key_rules_of_the_site_apply() -> None:
 def test_the_own_target_is_the_one_of_the_key(target: bytes, own: bytes) -> None:
     request = edge_request(target, method=b"POST")
     assert touched_targets(request, Fields()) == ((HOST, own),)
+
+
+# -- an answer that is what a GET would bring (RFC 9110 8.7)
+
+
+@pytest.mark.parametrize(
+    ("target", "values", "same"),
+    [
+        pytest.param(b"/a?b", [b"/a?b"], True, id="the path"),
+        pytest.param(b"/a?b", [b"http://shop.test/a?b"], True, id="the whole URI"),
+        pytest.param(b"/a?b", [b"http://SHOP.test:80/a?b#c"], True, id="9110-4.2.3: normalised"),
+        pytest.param(b"/a?b", [b"?b"], True, id="3986-5.2.2: relative"),
+        pytest.param(b"/a?b", [], False, id="it does not say"),
+        pytest.param(b"/a?b", [b"/a?b", b"/a?b"], False, id="it says it twice"),
+        pytest.param(b"/a?b", [b"/a"], False, id="another path"),
+        pytest.param(b"/a?b", [b"http://other.test/a?b"], False, id="another host"),
+        pytest.param(b"/a?b", [b"https://shop.test/a?b"], False, id="another scheme"),
+        pytest.param(b"/a?b", [b"http://[x"], False, id="no URI"),
+        pytest.param(b"/a?utm_source=b", [b"/a"], False, id="though the key leaves that out"),
+    ],
+)
+def test_what_a_get_would_bring(target: bytes, values: list[bytes], same: bool) -> None:
+    request = edge_request(target, method=b"POST", site={"key": {"ignore_tracking": True}})
+    fields = Fields([(b"Content-Location", each) for each in values])
+    assert represents_target(request, fields) is same
 
 
 def _location(value: bytes) -> Fields:

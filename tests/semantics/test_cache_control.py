@@ -254,6 +254,16 @@ def test_targeted(lines: list[bytes], expected: Directives | None) -> None:
         pytest.param(b"no-store-remote", some(no_store=True), id="no-store-remote"),
         pytest.param(b'max-age=60, content="ESI/1.0"', some(max_age=60), id="with-content"),
         pytest.param(b"max-age=5;abc, max-age=60", some(max_age=60), id="2.3-for-another-one"),
+        pytest.param(b"max-age=60;edgeproxy", some(max_age=60), id="2.3-for-this-one"),
+        pytest.param(b"max-age=60;abc;edgeproxy", some(max_age=60), id="2.3-for-two"),
+        pytest.param(
+            b"max-age=5, max-age=60+1;edgeproxy, max-age=7;abc",
+            some(max_age=60, stale_while_revalidate=1, stale_if_error=1),
+            id="2.3-in-place-of-that-for-all",
+        ),
+        pytest.param(
+            b"no-store, max-age=60;edgeproxy", some(no_store=True, max_age=60), id="of-each-its-own"
+        ),
         pytest.param(
             b"max-age=9, stale-while-revalidate=4, stale-if-error=5",
             some(max_age=9, stale_while_revalidate=4, stale_if_error=5),

@@ -117,6 +117,7 @@ def test_a_plain_request() -> None:
         "X-Real-IP: 1.2.3.4",
         "True-Client-IP: 1.2.3.4",
         "Front-End-Https: on",
+        'Surrogate-Capability: evil="ESI/1.0"',
         "Proxy: evil.example:80",
     ],
 )

@@ -1,0 +1,103 @@
+"""Requests that go to the origin for themselves alone, and their answers' way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeproxy.proxy.serving import visible_fields
+from edgeproxy.semantics.cache_status import CacheStatus
+
+if TYPE_CHECKING:
+    from edgeproxy.proxy.decide import Pass
+    from edgeproxy.proxy.exchange import Exchange
+    from edgeproxy.proxy.fetching import Fetching
+    from edgeproxy.proxy.passed import Passed, Posted
+    from edgeproxy.proxy.pool import OriginAnswer, Pools
+    from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.semantics.cache_status import Forwarded
+
+
+class Passing:
+    """Passes requests on."""
+
+    def __init__(self, fetching: Fetching, passed: Passed, pools: Pools) -> None:
+        self._fetching = fetching
+        self._passed = passed
+        self._pools = pools
+
+    async def send(
+        self, exchange: Exchange, request: EdgeRequest, why: Pass, *, upgrade: bool = False
+    ) -> None:
+        """Send this request to the origin for itself alone, and its answer back."""
+        with self._passed.watching(request) as position:
+            pool = self._pools.of(request.policy)
+            body = exchange.body() if request.has_body else None
+            answer = await pool.send(
+                request, request.fields, body, exchange.content_length, exchange.interim, upgrade
+            )
+            if answer.status == 101:
+                exchange.result = "pass"
+                idle = request.policy.timeouts.between_bytes
+                await exchange.switch(answer, CacheStatus(fwd=why.fwd, fwd_status=101), idle)
+                return
+            if why.fwd == "bypass":
+                self._fetching.reconsider(request, answer)
+            await self.hand_on(exchange, request, answer, why, position)
+
+    async def hand_on(
+        self,
+        exchange: Exchange,
+        request: EdgeRequest,
+        answer: OriginAnswer,
+        why: Pass,
+        position: int,
+    ) -> None:
+        """Do what the origin's answer asks of the cache, and send it to its one reader.
+
+        `position`: the journal's before the request left.
+        """
+        try:
+            posted = await self._passed.learn(request, answer, position)
+        except BaseException:
+            answer.response.abort()
+            raise
+        try:
+            await self.relay(exchange, request, answer, why.fwd, why.detail, posted)
+        finally:
+            if posted is not None:
+                await posted.close()
+
+    async def relay(
+        self,
+        exchange: Exchange,
+        request: EdgeRequest,
+        answer: OriginAnswer,
+        fwd: Forwarded,
+        detail: str | None,
+        posted: Posted | None = None,
+    ) -> None:
+        """Stream the origin's answer to its one reader, no faster than that reads."""
+        exchange.result = "pass" if fwd in ("method", "bypass") else "miss"
+        exchange.origin_took(answer.response_time - answer.request_time)
+        response = answer.response
+        status = CacheStatus(
+            fwd=fwd, fwd_status=answer.status, stored=posted is not None, detail=detail
+        )
+        try:
+            await exchange.start(
+                answer.status,
+                visible_fields(answer.fields, request.policy),
+                response.content_length,
+                status,
+                reason=response.reason,
+                head_only=exchange.head_only,
+            )
+            while not exchange.head_only and (chunk := await response.read_chunk()):
+                if posted is not None:
+                    await posted.append(chunk, last=response.at_eof())
+                await exchange.write(chunk)
+            if posted is not None:
+                await posted.finish()
+            await exchange.finish()
+        finally:
+            response.release()

@@ -1,0 +1,310 @@
+"""From what a caller names to selectors: of which sites, and whether it may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeproxy.admin.models import PurgeRequest
+from edgeproxy.admin.problems import Problem
+from edgeproxy.admin.selecting import named_sites, purge_selectors, url_selectors
+from edgeproxy.config.model import Config
+from edgeproxy.config.server import AdminToken
+from edgeproxy.config.sites import SiteTable
+from edgeproxy.invalidation.selectors import Selector
+from tests.admin.conftest import EDITOR, MASTER, READER, TWO_SITES, token
+from tests.proxy.parts import edge_config
+
+ONE = SiteTable(edge_config(Path("/nowhere")))
+TWO = SiteTable(edge_config(Path("/nowhere"), config=TWO_SITES))
+
+master = AdminToken(**token("master", MASTER))
+editor = AdminToken(**token("editor", EDITOR, sites=["shop"]))
+reader = AdminToken(**token("reader", READER, actions=["read"]))
+
+
+def selected(sites: SiteTable, by: AdminToken, **body: Any) -> tuple[Selector, ...]:
+    return purge_selectors(PurgeRequest.model_validate(body), sites, by)
+
+
+def refusal(sites: SiteTable, by: AdminToken, **body: Any) -> Problem:
+    with pytest.raises(Problem) as caught:
+        selected(sites, by, **body)
+    return caught.value
+
+
+# -- tags, and everything
+
+
+@pytest.mark.parametrize(
+    ("sites", "by", "body", "selectors"),
+    [
+        pytest.param(
+            ONE,
+            master,
+            {"tags": ["a", "b", "a"]},
+            [Selector.by_tag("shop", "a"), Selector.by_tag("shop", "b")],
+            id="the only site needs no name",
+        ),
+        pytest.param(ONE, master, {"everything": True}, [Selector.by_everything("shop")], id="all"),
+        pytest.param(
+            TWO,
+            master,
+            {"tags": ["a"], "site": "blog"},
+            [Selector.by_tag("blog", "a")],
+            id="of a site that is named",
+        ),
+        pytest.param(
+            TWO,
+            master,
+            {"tags": ["a"], "site": "*"},
+            [Selector.by_tag("blog", "a"), Selector.by_tag("shop", "a")],
+            id="of all sites",
+        ),
+        pytest.param(
+            TWO,
+            editor,
+            {"tags": ["a"], "site": "*"},
+            [Selector.by_tag("shop", "a")],
+            id="of all sites that it may",
+        ),
+        pytest.param(
+            TWO,
+            master,
+            {"everything": True, "tags": ["a"], "site": "blog", "environment": "preview"},
+            [Selector.by_everything("blog", "preview")],
+            id="all has the tags in it",
+        ),
+        pytest.param(
+            ONE,
+            master,
+            {"tags": ["a"], "environment": "production"},
+            [Selector.by_tag("shop", "a", "production")],
+            id="of one environment",
+        ),
+        pytest.param(
+            ONE,
+            master,
+            {"everything": True, "urls": ["/a"]},
+            [Selector.by_everything("shop"), Selector.by_url("shop", None, b"/a")],
+            id="and of a URL besides",
+        ),
+    ],
+)
+def test_what_is_selected(
+    sites: SiteTable, by: AdminToken, body: dict[str, Any], selectors: list[Selector]
+) -> None:
+    assert list(selected(sites, by, **body)) == selectors
+
+
+# -- URLs
+
+
+@pytest.mark.parametrize(
+    ("urls", "more", "selectors"),
+    [
+        pytest.param(
+            ["https://shop.test/a?b#c"],
+            {},
+            [Selector.by_url("shop", "shop.test", b"/a?b")],
+            id="absolute: of the site that serves its host",
+        ),
+        pytest.param(
+            ["HTTPS://www.SHOP.test:443"],
+            {},
+            [Selector.by_url("shop", "www.shop.test", b"/")],
+            id="9110-4.2.3: normalised",
+        ),
+        pytest.param(
+            ["http://a.blog.test/"],
+            {},
+            [Selector.by_url("blog", "a.blog.test", b"/")],
+            id="by a wildcard host",
+        ),
+        pytest.param(
+            ["https://preview.shop.test/"],
+            {},
+            [Selector.by_url("shop", "preview.shop.test", b"/")],
+            id="a preview host",
+        ),
+        pytest.param(
+            ["/a"],
+            {"site": "blog"},
+            [Selector.by_url("blog", None, b"/a")],
+            id="a path: on all hosts of the site",
+        ),
+        pytest.param(
+            ["/a"],
+            {"site": "*"},
+            [Selector.by_url("blog", None, b"/a"), Selector.by_url("shop", None, b"/a")],
+            id="a path of all sites",
+        ),
+        pytest.param(
+            ["https://blog.test/a?utm_source=x", "https://shop.test/a?utm_source=x"],
+            {},
+            [
+                Selector.by_url("blog", "blog.test", b"/a"),
+                Selector.by_url("shop", "shop.test", b"/a?utm_source=x"),
+            ],
+            id="by the key rules of each site",
+        ),
+        pytest.param(
+            ["https://shop.test/cb:t1/a", "https://shop.test/a"],
+            {"site": "*"},
+            [Selector.by_url("shop", "shop.test", b"/a")],
+            id="a cb: copy stands for the page, once",
+        ),
+        pytest.param(
+            ["https://shop.test/grün"],
+            {"site": "shop", "environment": "preview"},
+            [Selector.by_url("shop", "shop.test", b"/gr%C3%BCn", "preview")],
+            id="3987-3.1: as a browser sends it",
+        ),
+    ],
+)
+def test_what_a_url_selects(
+    urls: list[str], more: dict[str, Any], selectors: list[Selector]
+) -> None:
+    assert list(selected(TWO, master, urls=urls, **more)) == selectors
+
+
+def test_what_a_url_selects_where_there_is_a_default_site() -> None:
+    table = SiteTable(edge_config(Path("/nowhere"), config={"default_site": "shop"}))
+    assert selected(table, master, urls=["http://any.test:81/a"]) == (
+        Selector.by_url("shop", "any.test:81", b"/a"),
+    )
+
+
+def test_the_id_of_a_target_is_the_one_that_responses_bear() -> None:
+    (selector,) = selected(TWO, master, urls=["https://shop.test/a"])
+    assert selector.target_id == Selector.by_url("shop", None, b"/a").target_id
+    assert selector.target_id != Selector.by_url("blog", None, b"/a").target_id
+
+
+# -- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("by", "body", "status", "field", "said"),
+    [
+        pytest.param(
+            master, {"tags": ["a"]}, 400, "site", 'blog, shop, or "*"', id="which site is not said"
+        ),
+        pytest.param(
+            editor, {"tags": ["a"]}, 400, "site", "name one of shop, or", id="only its own are told"
+        ),
+        pytest.param(
+            master,
+            {"tags": ["a"], "site": "shpo"},
+            400,
+            "site",
+            "no site 'shpo'",
+            id="no such site",
+        ),
+        pytest.param(
+            master, {"urls": ["/a"]}, 400, "site", 'blog, shop, or "*"', id="nor for a path"
+        ),
+        pytest.param(
+            master,
+            {"urls": ["https://shop.test/", "https://other.test/"]},
+            400,
+            "urls[1]",
+            "no site here serves other.test",
+            id="nobody's host",
+        ),
+        pytest.param(
+            master,
+            {"urls": ["https://shop.test/"], "site": "blog"},
+            400,
+            "urls[0]",
+            "shop.test belongs to site 'shop', not to 'blog'",
+            id="another site's host",
+        ),
+        pytest.param(
+            master, {"urls": ["shop.test/a"]}, 400, "urls[0]", "neither an http(s) URL", id="no URL"
+        ),
+        pytest.param(
+            master, {"urls": ["ftp://shop.test/"]}, 400, "urls[0]", "neither", id="no http URL"
+        ),
+        pytest.param(
+            master, {"urls": ["https://shop.test/a b"]}, 400, "urls[0]", "spaces", id="a blank"
+        ),
+        pytest.param(
+            master, {"urls": ["/a\tb"], "site": "shop"}, 400, "urls[0]", "spaces", id="a tab"
+        ),
+        pytest.param(
+            master, {"urls": ["https://a b/"]}, 400, "urls[0]", "spaces", id="a blank in the host"
+        ),
+        pytest.param(
+            master, {"urls": ["https://[x/"]}, 400, "urls[0]", "not a valid host", id="no host"
+        ),
+        pytest.param(
+            master,
+            {"urls": ["https://u@shop.test/"]},
+            400,
+            "urls[0]",
+            "no user information",
+            id="9110-4.2.4: userinfo",
+        ),
+    ],
+)
+def test_the_field_that_is_wrong_is_named(
+    by: AdminToken, body: dict[str, Any], status: int, field: str, said: str
+) -> None:
+    problem = refusal(TWO, by, **body)
+    assert problem.status == status
+    assert [each["field"] for each in problem.errors] == [field]
+    assert field in problem.detail
+    assert said in problem.errors[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("by", "body", "said"),
+    [
+        (editor, {"tags": ["a"], "site": "blog"}, 'purge on site "blog"'),
+        (editor, {"everything": True, "site": "blog"}, 'purge on site "blog"'),
+        (editor, {"urls": ["https://blog.test/"]}, 'purge on site "blog"'),
+        (editor, {"urls": ["https://shop.test/", "https://blog.test/"]}, 'purge on site "blog"'),
+        (editor, {"urls": ["/"], "site": "blog"}, 'purge on site "blog"'),
+        (editor, {"tags": ["a"], "site": "nothing"}, 'purge on site "nothing"'),
+        (reader, {"tags": ["a"], "site": "shop"}, 'purge on site "shop"'),
+        (reader, {"everything": True, "site": "*"}, "purge on any site"),
+        (reader, {"urls": ["/"], "site": "*"}, "purge on any site"),
+        (reader, {"urls": ["https://shop.test/"]}, 'purge on site "shop"'),
+        (reader, {"tags": ["a"]}, "purge on any site"),
+    ],
+    ids=str,
+)
+def test_what_a_token_may_not(by: AdminToken, body: dict[str, Any], said: str) -> None:
+    problem = refusal(TWO, by, **body)
+    assert problem.status == 403
+    assert said in problem.detail
+
+
+def test_the_only_site_is_not_the_token_s() -> None:
+    other = AdminToken(**token("other", EDITOR, sites=["blog"]))
+    assert refusal(ONE, other, tags=["a"]).status == 403
+    assert refusal(ONE, other, everything=True).status == 403
+
+
+# -- the same for looking
+
+
+def test_who_may_look_need_not_be_allowed_to_purge() -> None:
+    assert list(named_sites("*", TWO, reader, "read")) == ["blog", "shop"]
+    (selector,) = url_selectors("https://shop.test/", None, TWO, reader, "read", field="url")
+    assert selector == Selector.by_url("shop", "shop.test", b"/")
+
+
+def test_the_field_is_the_caller_s() -> None:
+    with pytest.raises(Problem) as caught:
+        url_selectors("nothing", None, TWO, reader, "read", field="url")
+    assert caught.value.errors[0]["field"] == "url"
+
+
+def test_one_site_of_many() -> None:
+    config = edge_config(Path("/nowhere"), config=TWO_SITES)
+    assert isinstance(config, Config)
+    assert list(named_sites("blog", SiteTable(config), master, "purge")) == ["blog"]

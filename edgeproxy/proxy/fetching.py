@@ -231,9 +231,12 @@ class Fetching:
             if pid is None:
                 continue
             try:
-                followed = await follow(parts.peers, pid, key)
+                async with asyncio.timeout(request.policy.collapse_timeout):
+                    followed = await follow(parts.peers, pid, key)
             except PeerLost:
                 continue
+            except TimeoutError:
+                break
             if followed is not None:
                 flight.followed = True
                 flight.announce(followed.outcome)

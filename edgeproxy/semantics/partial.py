@@ -121,11 +121,6 @@ def received_part(stated: Parts, size: int, *, cut: bool) -> Parts | None:
         return stated
     if cut and size < part.size:
         return Parts((ByteRange(part.first, part.first + size - 1),), stated.length)
-    if part.first > 0 and size == part.size - 1 and stated.length == part.last + 1:
-        # Some origins count one byte too many up to the end. The content came whole and is the
-        # end of the representation, whose length is then one less; nothing that says otherwise
-        # is ever combined with it.
-        return Parts((ByteRange(part.first, part.last - 1),), stated.length - 1)
     return None
 
 
@@ -187,18 +182,15 @@ def same_representation(stored: Fields, new: Fields) -> bool:
 def completing_fields(stored: Fields, parts: Parts) -> tuple[tuple[bytes, bytes], ...]:
     """The request fields that ask for the rest of what is stored (RFC 9111 3.3); () if none can.
 
-    With If-Range an origin sends the whole instead, if that has changed. Where the response has no
-    validator at all, the origin may still send the whole; if it sends the rest, that can't be used.
+    With If-Range an origin sends the whole instead, if that has changed. Without a strong validator
+    the rest could not be combined with what is there (RFC 9110 15.3.7.3).
     """
-    missing = parts.missing()
-    if missing is None:
+    missing, validator = parts.missing(), strong_validator(stored)
+    if missing is None or validator is None:
         return ()
     first, last = missing
-    asked = (b"Range", b"bytes=%d-%b" % (first, b"" if last is None else b"%d" % last))
-    validator = strong_validator(stored)
-    if validator is not None:
-        return (asked, (b"If-Range", validator))
-    return () if b"etag" in stored or b"last-modified" in stored else (asked,)
+    asked = b"bytes=%d-%b" % (first, b"" if last is None else b"%d" % last)
+    return ((b"Range", asked), (b"If-Range", validator))
 
 
 @dataclass(frozen=True, slots=True)

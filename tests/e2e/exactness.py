@@ -76,7 +76,7 @@ class Page:
         return float(value or 0)
 
     def varies(self, version: int) -> bool:
-        """Some pages always have variants for devices, some never, some with every other version."""
+        """Some pages always have variants for devices, some never, some every other time."""
         return self.number % 5 == 1 or (self.number % 5 == 3 and version % 2 == 0)
 
     def tags(self, version: int) -> tuple[str, ...]:

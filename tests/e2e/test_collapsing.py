@@ -1,6 +1,9 @@
 """Many requests for one cold URL cost one fetch, and nobody is worse off for it."""
 
 import asyncio
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -221,4 +224,45 @@ async def test_a_failed_fetch_of_another_worker_leaves_everybody_the_stale_respo
     for connection in connections:
         response = await connection.response()
         assert (response.status, response.body) == (200, b"page")
+        await connection.close()
+
+
+def claimant(edge: EdgeProcess) -> int:
+    """The process id of the worker that fetches just now: it has the one lock on the claims."""
+    (claims,) = edge.folder.glob("run/*/claims")
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    inode = str(claims.stat().st_ino)
+    (pid,) = [int(lock[4]) for lock in locks if lock[5].rpartition(":")[2] == inode]
+    return pid
+
+
+async def test_a_worker_that_hangs_keeps_none_of_the_other_s_readers_waiting(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    held = asyncio.Event()
+    origin.route("/page", lambda _: Answer(200, CACHEABLE, b"page", hold=held))
+    origin.route("/other", Answer(200, CACHEABLE, b"other"))
+    edge = await start_edge(origin, workers=2, site={"cache": {"collapse_timeout": "0.3s"}})
+    connections = [await edge.connect() for _ in range(20)]
+    for connection in connections:
+        await connection.exchange("GET", "/other")
+    early = asyncio.create_task(edge.get("/page"))
+    await origin.seen("/page")
+    leader = claimant(edge)
+    os.kill(leader, signal.SIGSTOP)
+    try:
+        answers = [asyncio.create_task(each.exchange("GET", "/other")) for each in connections]
+        await asyncio.wait(answers, timeout=1)
+        lively = [each for each, task in zip(connections, answers, strict=True) if task.done()]
+        assert 0 < len(lively) < 20
+        origin.route("/page", Answer(200, CACHEABLE, b"page"))
+        async with asyncio.timeout(5):
+            pages = await asyncio.gather(*(each.exchange("GET", "/page") for each in lively))
+    finally:
+        os.kill(leader, signal.SIGCONT)
+        held.set()
+    assert {page.body for page in pages} == {b"page"}
+    assert (await early).body == b"page"
+    await asyncio.gather(*answers)
+    for connection in connections:
         await connection.close()

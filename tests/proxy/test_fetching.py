@@ -200,6 +200,8 @@ async def test_too_large_a_body_passes_through(
         assert (await small.get("/")).body == body
     fits = size <= 1000
     assert len(small.stored()) == fits
+    if framing == "length" and not fits:
+        assert small.edge.notes(by_url("/"))[0].endswith("too-large"), "known from the first"
     assert origin.counts["/"] == (1 if fits else 2)
 
 
@@ -291,6 +293,17 @@ async def test_a_failure_is_tried_again_by_those_who_only_waited(
     answers = [await each for each in asking]
     assert sorted(each.status for each in answers) == [200, 200, 502]
     assert origin.counts["/"] == 2, "and they try it together"
+
+
+async def test_once_more_and_no_oftener(served: ServedEdge, origin: ScriptedOrigin) -> None:
+    go = asyncio.Event()
+    origin.route("/", [go, *BROKEN])
+    asking = [asyncio.create_task(served.get("/")) for _ in range(4)]
+    await origin.seen("/")
+    await served.until(lambda: _readers(served, "/") == 4)
+    go.set()
+    assert {(await each).status for each in asking} == {502}
+    assert origin.counts["/"] == 2
 
 
 # -- one fetch for all

@@ -82,11 +82,7 @@ def test_multipart_content_is_no_range() -> None:
         pytest.param(parts((10, 19)), 11, False, None, id="too-long"),
         pytest.param(parts((10, 19)), 11, True, None, id="too-long-and-cut"),
         pytest.param(parts((10, 19)), 9, False, None, id="a-byte-short-in-the-middle"),
-        pytest.param(
-            parts((4, 9), length=10), 5, False, parts((4, 8), length=9), id="counted-to-the-length"
-        ),
-        pytest.param(parts((4, 9), length=10), 4, False, None, id="two-bytes-short"),
-        pytest.param(parts((0, 9), length=10), 9, False, None, id="all-but-a-byte"),
+        pytest.param(parts((4, 9), length=10), 5, False, None, id="a-byte-short-at-the-end"),
         pytest.param(parts((4, 9), length=10), 5, True, parts((4, 8), length=10), id="really-cut"),
         pytest.param(parts((0, 1), (5, 6)), 4, False, None, id="several"),
     ],
@@ -215,7 +211,7 @@ def test_what_may_be_combined(one: list[str], other: list[str], same: bool) -> N
         pytest.param([STRONG], parts((100, 199)), [], id="middle"),
         pytest.param([WEAK], parts((0, 99)), [], id="weak"),
         pytest.param([MODIFIED], parts((0, 99)), [], id="weak-date"),
-        pytest.param([], parts((0, 99)), ["Range: bytes=100-"], id="no-validator"),
+        pytest.param([], parts((0, 99)), [], id="15.3.7.3-no-validator"),
     ],
 )  # fmt: skip
 def test_the_rest_is_asked_for(stored: list[str], there: Parts, expected: list[str]) -> None:

@@ -11,8 +11,8 @@ import json
 import random
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +41,10 @@ class Page:
     """What an origin has at a target. What it looks like depends on its version."""
 
     number: int
+
+    @classmethod
+    def at(cls, target: str) -> "Page":
+        return cls(int(target.rpartition("/")[2]))
 
     @property
     def target(self) -> str:
@@ -108,7 +112,7 @@ class Identity:
 
     @property
     def page(self) -> Page:
-        return Page(int(self.target.rpartition("/")[2]))
+        return Page.at(self.target)
 
     def body(self) -> bytes:
         """All of the body."""
@@ -130,6 +134,10 @@ class Faults:
     """It closes the connection unanswered."""
     cut: float = 0.0
     """It ends the connection in the middle of a body."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.refused or self.dropped or self.cut)
 
 
 @dataclass
@@ -199,7 +207,7 @@ class Site:
         return self.draw.uniform(0, seconds) * self.patience if luck < share else 0.0
 
     def _identify(self, request: OriginRequest) -> Identity:
-        page = Page(int(request.target.rpartition("/")[2]))
+        page = Page.at(request.target)
         version = self.versions[request.target]
         who = request.field("authorization")
         if any(word in page.control(version) for word in ("public", "must-", "s-maxage")):
@@ -302,6 +310,20 @@ class Asked:
     etag: str | None = None
     """What If-None-Match bears."""
     ranges: tuple[tuple[int, int], ...] = ()
+    """What Range asks for."""
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The request's."""
+        spans = ", ".join(f"{first}-{last}" for first, last in self.ranges)
+        fields = {
+            "Host": self.host,
+            "X-Device": self.device,
+            "Authorization": self.who,
+            "If-None-Match": self.etag,
+            "Range": f"bytes={spans}" if spans else None,
+        }
+        return [(name, value) for name, value in fields.items() if value is not None]
 
     def names(self, identity: Identity) -> list[str]:
         """All by which a purge could have named that response."""
@@ -387,10 +409,14 @@ def _verify_parts(asked: Asked, response: Response, whole: bytes, wrong: str) ->
         assert body == whole[start : end + 1], f"another part {named}: {wrong}"
 
 
-def purge_names(selection: dict[str, Any]) -> list[str]:
-    """What a purge with that body names, in the words of `Asked.names`."""
-    names = [f"tag {tag}" for tag in selection.get("tags", ())]
-    return names + (["everything"] if selection.get("everything") else [])
-
-
-__all__ = ["replace"]
+def named_by(selection: dict[str, Any], targets: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """The targets that a purge with that body may concern, and its names for them, in the words of
+    `Asked.names`."""
+    everywhere = [f"tag {tag}" for tag in selection.get("tags", ())]
+    everywhere += ["everything"] if selection.get("everything") else []
+    for target in targets:
+        urls = selection.get("urls", ())
+        names = ["url"] if target in urls else []
+        names += [f"url {host}" for host in HOSTS if f"http://{host}{target}" in urls]
+        if everywhere or names:
+            yield target, everywhere + names

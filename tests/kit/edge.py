@@ -1,4 +1,4 @@
-"""An edge of its own for a test: `python -m edgeproxy serve` as a child process."""
+"""An edge of its own for a test: `edgeproxy serve` as a process of its own, with its workers."""
 
 import asyncio
 import hashlib
@@ -6,11 +6,11 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .forking import Forked, spawn
 from .http import Connection, FieldsLike, Response, encode_fields, fetch
 from .ports import PortLease
 from .toml import merged, to_toml
@@ -49,7 +49,7 @@ class EdgeProcess:
         self._admin = PortLease()
         self._env = dict(env or {})
         self._flags = flags
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._lines: dict[str, list[str]] = {"out": [], "err": []}
         self._news = asyncio.Condition()
@@ -115,33 +115,27 @@ class EdgeProcess:
         self.config = merged(self.config, change or {})
         self.config_path.write_text(to_toml(self.config))
 
-    def command(self) -> list[str]:
-        """The command line that `start` runs."""
-        words = [sys.executable, "-m", "edgeproxy", "serve"]
+    def arguments(self) -> list[str]:
+        """What `edgeproxy` is started with."""
         if self._flags is None:
-            return [*words, "--config", str(self.config_path)]
+            return ["serve", "--config", str(self.config_path)]
         addresses = ["--listen", f"127.0.0.1:{self._public.port}"]
         addresses += ["--admin", f"127.0.0.1:{self._admin.port}"]
-        return [*words, *addresses, *self._flags]
+        return ["serve", *addresses, *self._flags]
 
     async def start(self, *, wait: bool = True) -> None:
         """Start it and, unless told otherwise, wait until it is ready."""
         assert not self.running, "the edge is running already"
         if self._flags is None:
             self.write_config()
-        self._process = await asyncio.create_subprocess_exec(
-            *self.command(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=HEAD_LIMIT,
-            env={**os.environ, "EDGEPROXY_ADMIN_TOKEN": TOKEN, **self._env},
-            start_new_session=True,
+        self._process = await spawn(
+            self.arguments(),
+            {**os.environ, "EDGEPROXY_ADMIN_TOKEN": TOKEN, **self._env},
+            HEAD_LIMIT,
         )
         streams = {"out": self._process.stdout, "err": self._process.stderr}
         self._readers = [
-            asyncio.create_task(self._collect(name, stream))
-            for name, stream in streams.items()
-            if stream is not None
+            asyncio.create_task(self._collect(name, stream)) for name, stream in streams.items()
         ]
         if wait:
             await self.ready()

@@ -1,0 +1,284 @@
+"""Purges are exact and immediate, nothing wrong is ever served, and nothing hangs: under a storm.
+
+Readers, purgers, posters and a killer of workers do what their seed says, all at once, against a
+small cache in front of an origin that is slow, moody and changes all the time. Every answer is held
+against what `exactness` knows. How they meet in time is not the seed's; what they ask is.
+"""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import StartEdge
+from tests.e2e.exactness import (
+    DEVICES,
+    HOSTS,
+    TAGS,
+    Asked,
+    Faults,
+    Ledger,
+    Page,
+    Site,
+    named_by,
+    verify,
+)
+from tests.kit import Connection, EdgeProcess, MessageCut, RedisServer, ScriptedOrigin, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+SECONDS = 2.0
+PATIENCE = 15.0
+"""Seconds after which a request counts as hung."""
+REACH = 0.5
+"""Seconds before the death of a worker from which on a request may have met it."""
+
+SMALL = {
+    # So small that something is evicted all the time.
+    "store": {"max_bytes": "3MB", "max_object_bytes": "1MB"},
+    "memory": {"max_bytes": "300KB", "max_object_bytes": "64KB"},
+    "log": {"access": "off"},
+}
+SITE = {
+    "hosts": list(HOSTS),
+    "grace": {"stale_while_revalidate": "1s", "stale_if_error": "5s"},
+    "cache": {"max_variants": 4, "max_busters": 3, "uncacheable_ttl": "1s"},
+}
+
+Draw = random.Random
+
+
+class Storm:
+    """Everything at once, until it is over or something is wrong."""
+
+    def __init__(self, edge: EdgeProcess, site: Site, seed: int) -> None:
+        self.edge = edge
+        self.site = site
+        self.ledger = Ledger()
+        self.counts: Counter[str] = Counter()
+        self._seed = seed
+        self._etags: dict[tuple[str, str], str] = {}
+        self._killed_at = float("-inf")
+        self._over = asyncio.Event()
+
+    async def rage(self, seconds: float, *, killing: bool = False) -> None:
+        """Raises what went wrong, all of it."""
+        roles: list[Callable[[Draw], Coroutine[Any, Any, None]]] = [
+            *[self._read] * 24,
+            *[self._purge] * 3,
+            self._post,
+            *[self._kill] * killing,
+        ]
+        async with asyncio.TaskGroup() as group:
+            for number, role in enumerate(roles):
+                group.create_task(role(Draw(f"{self._seed} {number}")))
+            group.create_task(self._end_after(seconds))
+
+    async def _end_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._over.set()
+
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _excused(self, since: float) -> bool:
+        """Whether a worker that was killed may be why something failed that began then."""
+        return self._killed_at > since - REACH
+
+    # -- readers
+
+    async def _read(self, draw: Draw) -> None:
+        connection: Connection | None = None
+        while not self._over.is_set():
+            began = self._now
+            try:
+                connection = connection or await self.edge.connect()
+                lasts = await self._ask(draw, connection)
+            except (MessageCut, OSError) as error:
+                # A cut body must show; and only who had reason to may have cut it.
+                assert self._excused(began) or self.site.faults.cut, repr(error)
+                self.counts["cut"] += 1
+                lasts = False
+            if not lasts:
+                if connection is not None:
+                    await connection.close()
+                connection = None
+            await asyncio.sleep(draw.choice((0.0, 0.0, 0.0, 0.02)))
+        if connection is not None:
+            await connection.close()
+
+    async def _ask(self, draw: Draw, connection: Connection) -> bool:
+        """One request, and whether there can be another."""
+        asked, url = self._question(draw)
+        async with asyncio.timeout(PATIENCE):
+            await connection.request(asked.method, url, asked.fields)
+            if draw.random() < 0.05:
+                await asyncio.sleep(draw.uniform(0.0, 0.05))
+                connection.reset()
+                return False
+            response = await connection.response()
+        if response.status >= 500 and response.field("x-identity") is None:
+            assert self.site.faults.any or self._excused(asked.at), (asked, response.body)
+            self.counts["failed"] += 1
+        else:
+            verify(asked, response, self.site)
+            status = response.cache_status
+            self.counts["hit" if status.get("hit") else str(status["fwd"])] += 1
+            if etag := response.field("etag"):
+                self._etags[asked.target, asked.host] = etag
+        return response.field("connection") != "close"
+
+    def _question(self, draw: Draw) -> tuple[Asked, str]:
+        target = self._some_target(draw)
+        size = Page.at(target).size
+        host = draw.choice(HOSTS)
+        method = "HEAD" if draw.random() < 0.07 else "GET"
+        etag = self._etags.get((target, host)) if draw.random() < 0.1 else None
+        ranges: tuple[tuple[int, int], ...] = ()
+        if method == "GET" and draw.random() < 0.1:
+            starts = [draw.randrange(size + 1) for _ in range(draw.choice((1, 1, 2)))]
+            ranges = tuple((start, start + draw.randrange(size + 1)) for start in starts)
+        asked = Asked(
+            method=method,
+            target=target,
+            host=host,
+            device=draw.choice(DEVICES),
+            who=f"Bearer {draw.choice('xyz')}" if draw.random() < 0.06 else None,
+            etag=etag,
+            ranges=ranges,
+            least=self.ledger.of(target),
+            version=self.site.versions[target],
+            at=self._now,
+        )
+        buster = f"/cb:{draw.choice('abcdef')}" if draw.random() < 0.1 else ""
+        return asked, buster + target
+
+    def _some_target(self, draw: Draw) -> str:
+        # Some are asked for far more often than others.
+        return Page(int(self.site.pages * draw.random() ** 1.6)).target
+
+    # -- those who change things
+
+    async def _purge(self, draw: Draw) -> None:
+        while not self._over.is_set():
+            await asyncio.sleep(draw.uniform(0.0, 0.15))
+            selection, affected = self._selection(draw)
+            for target in affected:
+                if draw.random() < 0.7:
+                    self.site.change(target)
+            self.site.change(self._some_target(draw))
+            versions, mode = dict(self.site.versions), draw.choice(("invalidate", "delete"))
+            began = self._now
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    answer = await self.edge.purge(**selection, mode=mode)
+            except (MessageCut, OSError):
+                assert self._excused(began)
+                continue
+            for target, names in named_by(selection, versions):
+                self.ledger.note(mode, names, {target: versions[target]})
+            self.counts["purges"] += 1
+            self.counts["matched"] += answer["matched"]
+
+    def _selection(self, draw: Draw) -> tuple[dict[str, Any], list[str]]:
+        """What to purge, and the pages that it is about."""
+        targets = draw.sample(sorted(self.site.versions), 3)
+        match draw.choices(("tags", "paths", "url", "everything"), (60, 15, 18, 7)):
+            case ["tags"]:
+                tags = draw.sample(TAGS, draw.choice((1, 1, 2)))
+                return {"tags": tags}, [each for tag in tags for each in self.site.bearing(tag)]
+            case ["paths"]:
+                return {"urls": targets}, targets
+            case ["url"]:
+                return {"urls": [f"http://{draw.choice(HOSTS)}{targets[0]}"]}, targets[:1]
+        return {"everything": True}, targets
+
+    async def _post(self, draw: Draw) -> None:
+        """RFC 9111 4.4."""
+        while not self._over.is_set():
+            await asyncio.sleep(draw.uniform(0.0, 0.2))
+            url, host = self.edge.url + self._some_target(draw), draw.choice(HOSTS)
+            body = bytes(draw.choice((1, 100_000)))
+            began = self._now
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    response = await fetch(url, method="POST", fields={"Host": host}, body=body)
+            except (MessageCut, OSError):
+                assert self._excused(began)
+                continue
+            if response.status in (200, 303):
+                self.ledger.note("delete", [f"url {host}"], json.loads(response.body))
+            else:
+                assert self._excused(began), response.body
+
+    async def _kill(self, draw: Draw) -> None:
+        while not self._over.is_set():
+            await asyncio.sleep(draw.uniform(0.3, 0.8))
+            self._killed_at = self._now
+            await self.edge.kill_worker(draw.randrange(2))
+            await self.edge.ready()
+            self._killed_at = self._now
+
+
+async def calm(edge: EdgeProcess, site: Site) -> None:
+    """What is stored after the storm is counted right, and nothing else is left of it."""
+    await asyncio.gather(
+        *(edge.get(target, {"Host": host}) for target in site.versions for host in HOSTS)
+    )
+    stored: dict[str, set[str]] = {}
+    for target in site.versions:
+        for entry in (await edge.admin("GET", f"/v1/entries?url={target}")).json()["entries"]:
+            if "deleted" not in entry["why"]:
+                # With a store for each worker, several may have a response of one id.
+                stored.setdefault(entry["id"], set()).update(entry["tags"])
+    assert (await edge.purge(everything=True, dry_run=True))["matched"] == len(stored)
+    for tag in TAGS:
+        bearing = sum(tag in tags for tags in stored.values())
+        assert (await edge.purge(tags=[tag], dry_run=True))["matched"] == bearing, tag
+    spools = [folder for folder in Path(edge.folder).rglob("tmp") if folder.is_dir()]
+    async with asyncio.timeout(PATIENCE):
+        while any(path for folder in spools for path in folder.iterdir()):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("store", "seed", "faults", "killing"),
+    [
+        ("lmdb", 1, Faults(refused=0.02, dropped=0.02, cut=0.01), True),
+        ("memory:", 2, Faults(), False),
+        ("redis", 3, Faults(refused=0.02), False),
+    ],
+    ids=["lmdb", "memory", "redis"],
+)
+async def test_nothing_older_than_a_purge_and_nothing_wrong_is_ever_served(
+    origin: ScriptedOrigin,
+    start_edge: StartEdge,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    store: str,
+    seed: int,
+    faults: Faults,
+    killing: bool,
+) -> None:
+    site = Site(Draw(seed), pages=40, faults=faults)
+    origin.otherwise(site.answer)
+    url, config = None if store == "lmdb" else store, SMALL
+    if store == "redis":
+        redis: RedisServer = request.getfixturevalue("redis_server")
+        url, config = redis.url(), SMALL | {"store": SMALL["store"] | {"state_dir": str(tmp_path)}}
+    edge = await start_edge(origin, workers=2, store=url, config=config, site=SITE)
+    storm = Storm(edge, site, seed)
+    await storm.rage(SECONDS, killing=killing)
+    # It was one: all of it happened, and often.
+    assert storm.counts["hit"] > 50, storm.counts
+    assert storm.counts["uri-miss"] > 50, storm.counts
+    assert storm.counts["purges"] > 10, storm.counts
+    assert storm.counts["matched"] > 10, storm.counts
+    site.faults, site.patience = Faults(), 0.0
+    await calm(edge, site)

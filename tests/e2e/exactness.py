@@ -22,7 +22,7 @@ from tests.kit.origin import Step
 HOSTS = ("a.test", "b.test")
 TAGS = tuple(f"tag-{number}" for number in range(8))
 DEVICES = (None, "phone", "desk")
-SIZES = (300, 0, 5_000, 40_000, 1, 150_000, 900, 400_000, 2_500, 1_500_000)
+SIZES = (300, 0, 5_000, 40_000, 1, 150_000, 900, 200_000, 2_500, 350_000)
 CONTROLS = (
     "max-age=3600",
     "max-age=1",

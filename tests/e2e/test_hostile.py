@@ -21,7 +21,7 @@ from tests.kit import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PATIENCE = 5.0
+PATIENCE = 10.0
 FRESH = {"Cache-Control": "max-age=600"}
 SITE = {
     "key": {"ignore_tracking": True},
@@ -41,7 +41,6 @@ class HeedlessOrigin:
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
-        self.news = asyncio.Condition()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

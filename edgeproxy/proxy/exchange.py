@@ -108,6 +108,8 @@ class Exchange:
         self._note(status, cache_status)
         if self._cache_status:
             head += b"Cache-Status: " + self._cache_status + b"\r\n"
+        if status != 204:  # RFC 9110 8.6
+            head += b"Content-Length: %d\r\n" % len(body)
         self.writer.send_ready(head, body)
 
     async def switch(

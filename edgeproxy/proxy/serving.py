@@ -147,8 +147,6 @@ class Serving:
         if entry.head is not None:
             return entry.head
         fields = visible_fields(entry.fields, policy).without(_OWN_FIELDS)
-        if entry.stored.status != 204:  # RFC 9110 8.6
-            fields = fields.plus((b"Content-Length", b"%d" % len(entry.body)))
         head = render_head(entry.stored.status, entry.stored.reason, fields)
         self._lookup.keep_head(entry, head)
         return head

@@ -258,7 +258,5 @@ async def test_from_memory_or_from_the_store_the_bytes_are_the_same(
         shop.empty_memory()
         full = await shop.get("/page", fields, method=method)
         assert "hit" in fast.cache_status
-        assert (fast.head.start, fast.body) == (full.head.start, full.body), fields
-        # Only Content-Length may stand elsewhere among fields of other names (RFC 9110 5.3).
-        assert sorted(fast.head.pairs) == sorted(full.head.pairs), fields
+        assert (fast.head.raw, fast.body) == (full.head.raw, full.body), fields
     assert origin.counts["/page"] == 1

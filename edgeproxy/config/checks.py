@@ -138,6 +138,12 @@ def reload_differences(old: Config, new: Config) -> list[str]:
             format_size(old.store.max_object_bytes),
             format_size(new.store.max_object_bytes),
         ),
+        ("memory.max_bytes", format_size(old.memory.max_bytes), format_size(new.memory.max_bytes)),
+        (
+            "memory.max_object_bytes",
+            format_size(old.memory.max_object_bytes),
+            format_size(new.memory.max_object_bytes),
+        ),
     ]
     changed = [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]
     # The text hides the password, so a new one shows nowhere above.

@@ -59,6 +59,7 @@ def reloaded(running: Config, new: Config) -> Config:
             "workers": running.workers,
             "runtime_dir": running.runtime_dir,
             "store": running.store,
+            "memory": running.memory,
         }
     )
 

@@ -63,7 +63,7 @@ async def purge(request: web.Request) -> web.Response:
 async def _read_purge(request: web.Request) -> PurgeRequest:
     content = await request.read()
     try:
-        body = json.loads(content)
+        body = json.loads(content, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise Problem(400, detail) from error
@@ -76,6 +76,16 @@ async def _read_purge(request: web.Request) -> PurgeRequest:
         return PurgeRequest.model_validate(body)
     except ValidationError as error:
         raise invalid_fields(error) from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a key that comes twice one value would be lost, and with it what it selects."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Problem(400, f"the body has the key {twice!r} twice")
+    return found
 
 
 async def entries(request: web.Request) -> web.Response:

@@ -149,6 +149,10 @@ async def test_the_journal_knows_who_purged_what(port: AdminPort) -> None:
         ),
         pytest.param(b'["home"]', "the body must be a JSON object", None, id="no object"),
         pytest.param(b"null", "the body must be a JSON object", None, id="null"),
+        pytest.param(
+            b'{"tags": ["a"], "tags": ["b"]}', "the body has the key 'tags' twice", None,
+            id="a key twice",
+        ),
         pytest.param(b"{}", "invalid: the body", [""], id="nothing selected"),
         pytest.param(
             b'{"tag": "home"}', "invalid: tag", ["tag"], id="a key that is not known"

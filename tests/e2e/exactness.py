@@ -181,7 +181,7 @@ class Site:
                 yield step
             return
         identity = self._identify(request)
-        yield self._delay(0.4, 0.03, 0.1)
+        yield self._delay(short=0.4, long=0.03)
         fault = self.draw.random()
         if fault < self.faults.refused:
             yield b"HTTP/1.1 503 No\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n"
@@ -190,21 +190,22 @@ class Site:
             yield self.draw.choice((CLOSE, RESET))
         head, body = self._response(request, identity)
         yield head
-        yield self._delay(0.15, 0.3, 0.2)
+        yield self._delay(short=0.1, long=0.06)
         for piece in self._pieces(identity.page, body):
             yield piece
-            yield self._delay(0.05, 0.1, 0.0)
+            yield self._delay(short=0.1, long=0.0)
             if self.draw.random() < self.faults.cut:
                 yield self.draw.choice((CLOSE, RESET))
         if body and identity.page.framing == "chunked":
             yield b"0\r\n\r\n"
 
-    def _delay(self, share: float, seconds: float, long: float) -> float:
-        """Mostly none; to a share of the answers up to `seconds`, to a few a long one."""
+    def _delay(self, short: float, long: float) -> float:
+        """Seconds to wait: mostly none, to a share of the answers a few milliseconds, to another
+        so many that whole purges are over by then."""
         luck = self.draw.random()
-        if luck < long * 0.1:
-            return self.draw.uniform(0.2, 1.0) * self.patience
-        return self.draw.uniform(0, seconds) * self.patience if luck < share else 0.0
+        if luck < long:
+            return self.draw.uniform(0.1, 0.7) * self.patience
+        return self.draw.uniform(0.0, 0.03) * self.patience if luck < long + short else 0.0
 
     def _identify(self, request: OriginRequest) -> Identity:
         page = Page.at(request.target)
@@ -250,7 +251,7 @@ class Site:
             yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
 
     async def _post(self, request: OriginRequest) -> AsyncIterator[Step]:
-        yield self._delay(0.4, 0.03, 0.1)
+        yield self._delay(short=0.4, long=0.03)
         version = self.change(request.target)
         more, status = "", 200
         if self.draw.random() < 0.3:

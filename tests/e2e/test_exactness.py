@@ -167,7 +167,7 @@ class Storm:
 
     async def _purge(self, draw: Draw) -> None:
         while not self._over.is_set():
-            await asyncio.sleep(draw.uniform(0.0, 0.15))
+            await asyncio.sleep(draw.uniform(0.0, 0.3))
             selection, affected = self._selection(draw)
             for target in affected:
                 if draw.random() < 0.7:
@@ -189,7 +189,7 @@ class Storm:
     def _selection(self, draw: Draw) -> tuple[dict[str, Any], list[str]]:
         """What to purge, and the pages that it is about."""
         targets = draw.sample(sorted(self.site.versions), 3)
-        match draw.choices(("tags", "paths", "url", "everything"), (60, 15, 18, 7)):
+        match draw.choices(("tags", "paths", "url", "everything"), (60, 18, 20, 2)):
             case ["tags"]:
                 tags = draw.sample(TAGS, draw.choice((1, 1, 2)))
                 return {"tags": tags}, [each for tag in tags for each in self.site.bearing(tag)]

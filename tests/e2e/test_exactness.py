@@ -277,7 +277,7 @@ async def test_nothing_older_than_a_purge_and_nothing_wrong_is_ever_served(
     faults: Faults,
     killing: bool,
 ) -> None:
-    site = Site(Draw(seed), pages=40, faults=faults)
+    site = Site(Draw(seed), pages=20, faults=faults)
     origin.otherwise(site.answer)
     url, config = None if store == "lmdb" else store, SMALL
     if store == "redis":

@@ -30,10 +30,7 @@ IMPURE = {
 }
 """What semantics may not import: I/O, clocks, chance, concurrency."""
 
-WORKPLACE = re.compile(
-    r"\bissues?\s+#?\d+|\btask\s+#?\d+|/work/(?:main|shared|\.library)|\.\./shared\b|\bcontract\.md\b",
-    re.IGNORECASE,
-)
+WORKPLACE = re.compile(r"\bissues?\s+#?\d+|\btask\s+#?\d+|\.\./shared\b", re.IGNORECASE)
 """What belongs to the place where a change was made, and means nothing to a reader."""
 
 TEXTS = {".py", ".md", ".toml", ".yml", ".yaml", ".lua", ".conf", ".service", ".txt", ".sh", ""}

@@ -14,6 +14,7 @@ from edgeproxy.proxy.decide import SAFE, classify
 from edgeproxy.proxy.unsafe import represents_target, touched_targets
 from edgeproxy.semantics.conditional import head_agrees
 from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.partial import strong_validator
 from edgeproxy.semantics.storing import posted_for_get
 from edgeproxy.semantics.tags import invalidated_groups
 from edgeproxy.semantics.vary import matches
@@ -158,16 +159,34 @@ class Passed:
             return
         for stored in self._lookup.all_stored(request.key.primary):
             fields = Fields(stored.fields)
-            if not matches(stored.selecting, request.fields, fields):
+            if (
+                not matches(stored.selecting, request.fields, fields)
+                # It came meanwhile, so it says more than this answer.
+                or stored.request_time > answer.request_time
+            ):
                 continue
             updated = None
             if stored.status == 200 and head_agrees(fields, stored.body.length, answer.fields):
+                if not self._describes(answer.fields, stored, fields):
+                    continue
                 found = self._lookup.judge(stored, request.policy, stored.position)
                 updated = await self._keeping.freshen(request, found, answer, position)
             if updated is None:
                 await self._keeping.forget(stored)
             else:
                 self._lookup.discard(stored.id)
+
+    def _describes(self, head: Fields, stored: StoredResponse, fields: Fields) -> bool:
+        """Whether a response to HEAD that does not contradict a stored one is known to describe it.
+
+        Without a validator an equal length proves nothing. One that the origin leaves out is let
+        pass, but not where an invalidation has said that the content may be another.
+        """
+        if strong_validator(fields) is None:
+            return False
+        verdict = self._view.verdict(stored, stored.position)
+        valid = not stored.invalidated and verdict.standing is Standing.VALID
+        return valid or strong_validator(head) is not None
 
     def _posted(
         self, request: EdgeRequest, answer: OriginAnswer, position: int, removed_at: int | None

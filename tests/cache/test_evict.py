@@ -95,7 +95,8 @@ def test_every_variant_of_a_key_can_be_evicted(index: Index) -> None:
     with index.writing() as txn:
         while index.entries(txn) > 30:
             evict(index, txn, 1, NOW)
-    assert len(names(index) - {"a"}) > 25
+    # It samples: 27 of the 30 stay as a rule, and 15 would if it took whatever it met.
+    assert len(names(index) - {"a"}) > 20
 
 
 def test_large_ones_go_before_small_ones_that_are_used_alike(index: Index) -> None:

@@ -253,10 +253,9 @@ async def counted(edge: EdgeProcess) -> Counter[str]:
     ("store", "seed", "faults", "killing"),
     [
         ("lmdb", 1, Faults(refused=0.02, dropped=0.02, cut=0.01), True),
-        ("memory:", 2, Faults(refused=0.02, cut=0.01), False),
         ("redis", 3, Faults(refused=0.02), False),
     ],
-    ids=["lmdb", "memory", "redis"],
+    ids=["lmdb", "redis"],
 )
 async def test_nothing_older_than_a_purge_and_nothing_wrong_is_ever_served(
     origin: ScriptedOrigin,

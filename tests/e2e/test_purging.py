@@ -245,3 +245,18 @@ async def test_concurrent_purges_over_all_workers_are_all_counted(
     answers = await asyncio.gather(*(edge.purge(tags=[f"t{n}"]) for n in range(100)))
     assert sorted(answer["position"] for answer in answers) == list(range(1, 101))
     assert len({answer["id"] for answer in answers}) == 100
+
+
+async def test_an_answer_to_head_does_not_revive_what_was_invalidated(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    """RFC 9111 4.3.5 lets an equal length do where there is no validator, which proves nothing."""
+    fields = CACHEABLE | {"Cache-Control": "max-age=60, must-revalidate"}
+    origin.route("/page", Answer(200, fields, b"old"))
+    await edge.get("/page")
+    origin.route("/page", Answer(200, fields, b"new"))
+    await edge.purge(tags=["page"])
+    async with await edge.connect() as connection:
+        head = await connection.exchange("HEAD", "/page")
+        assert (head.status, head.field("content-length")) == (200, "3")
+        assert (await connection.exchange("GET", "/page")).body == b"new"

@@ -12,6 +12,7 @@ from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.journal import LocalJournal
+from edgeproxy.invalidation.ledger import Ledger
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -71,6 +72,7 @@ class Edge:
 
     server: EdgeServer
     service: InvalidationService
+    ledger: Ledger
     tier: SharedTier
     view: JournalView
 
@@ -116,6 +118,8 @@ class Edge:
         self.service = InvalidationService(
             journal, self.view, self.tier, clock, maybe_in_flight=concerned
         )
+        self.ledger = Ledger(place.directory / "ledger")
+        self._closing.callback(self.ledger.close)
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)
         memory_object = config.memory.max_object_bytes
@@ -209,6 +213,10 @@ class Edge:
         await self._closing.aclose()
 
     # -- for the admin side
+
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._clock()
 
     async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
         """All about what is stored for a selector, at most `limit` of it."""

@@ -17,6 +17,7 @@ from edgeproxy.admin.selecting import purge_selectors, url_selectors
 from edgeproxy.admin.state import STATE, AdminState
 from edgeproxy.config.server import AdminToken
 from edgeproxy.invalidation.selectors import Mode
+from edgeproxy.invalidation.service import Caller
 
 _MAX_ENTRIES = 1000
 _TOKEN = web.RequestKey("token", AdminToken)
@@ -55,8 +56,7 @@ async def purge(request: web.Request) -> web.Response:
     result = await state.edge.service.purge(
         selectors,
         Mode(body.mode),
-        actor=token.name,
-        source=request.remote or "",
+        Caller(token.name, request.remote or ""),
         dry_run=body.dry_run,
     )
     return web.json_response(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
 _WRITING_SECONDS = 3600.0
 """How long a body that no row has is taken to be still on its way in."""
+
+
+class Sweep(NamedTuple):
+    """An invalidation of one stored response."""
+
+    id: bytes
+    position: int
+    """In the journal: what was asked for at that position or later is left alone."""
+    delete: bool
+    deleted_from: float = 0.0
+    """Of what is not deleted: when it will be, in seconds since the epoch; 0: never."""
 
 
 class NoRoom(Exception):
@@ -100,17 +111,24 @@ class Changes:
             self._index.replace(txn, there, stored)
         return stored
 
-    def sweep(self, txn: WriteTxn, actions: Iterable[tuple[bytes, int, bool]]) -> int:
-        """Apply (id, journal position, whether to delete) to what was asked for before that."""
+    def sweep(self, txn: WriteTxn, actions: Iterable[Sweep]) -> int:
+        """Apply invalidations to what was asked for before them; how many of them applied."""
         applied = 0
-        for row_id, position, delete in actions:
+        for row_id, position, delete, deleted_from in actions:
             there = self.row(txn, row_id)
             if there is None or there.position >= position:
                 continue
             if delete:
                 self._index.remove(txn, row_id, self._clock())
-            elif there.invalidated < position:
-                self._index.replace(txn, there, replace(there, invalidated=position))
+            else:
+                deadlines = [each for each in (there.deleted_from, deleted_from) if each]
+                swept = replace(
+                    there,
+                    invalidated=max(there.invalidated, position),
+                    deleted_from=min(deadlines, default=0.0),
+                )
+                if swept != there:
+                    self._index.replace(txn, there, swept)
             applied += 1
         return applied
 

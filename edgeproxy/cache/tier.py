@@ -30,6 +30,7 @@ from edgeproxy.cache.errors import (
 )
 from edgeproxy.cache.index import release_index
 from edgeproxy.cache.layout import WORKER, cost_of
+from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef, encode
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeproxy.cache.bodies import Bodies, ReadBody
-    from edgeproxy.cache.changes import Admit
+    from edgeproxy.cache.changes import Admit, Sweep
     from edgeproxy.cache.index import Index
     from edgeproxy.cache.stored import StoredResponse
 
@@ -246,7 +247,7 @@ class SharedTier:
                 if map_full:
                     raise
                 map_full = True
-                need = 2 * cost_of(len(encode(response)), len(response.tags), len(body or b""))
+                need = 2 * cost_of(len(encode(response)), keys_of(response), len(body or b""))
             freed = await self._writer.write(evict, need, self._clock())
             if map_full:
                 # LMDB uses what a transaction has freed from the second one after it on.
@@ -301,12 +302,8 @@ class SharedTier:
             yield
             txn.abort()
 
-    def sweep(self, actions: Sequence[tuple[bytes, int, bool]]) -> int:
-        """Apply invalidations in one transaction: (id, journal position, whether to delete).
-
-        A response that was asked for at that position or later is left alone. Gives how many of
-        them apply.
-        """
+    def sweep(self, actions: Sequence[Sweep]) -> int:
+        """Apply invalidations in one transaction; gives how many of them apply."""
         return self._writer.apply(self._changes.sweep, actions)
 
     @property

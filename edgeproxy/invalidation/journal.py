@@ -12,13 +12,13 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 import msgspec
 
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
-from edgeproxy.invalidation.selectors import Mode, Selector  # noqa: TC001 - in annotations that are read
+from edgeproxy.invalidation.selectors import Mode, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lmdb import _StatDict
 
-FORMAT = b"edgeproxy journal 1"
+FORMAT = b"edgeproxy journal 2"
 KEPT_RECORDS = 100_000
 """How many of the newest records stay readable after they have been dealt with."""
 
@@ -53,6 +53,14 @@ class JournalDamaged(JournalError):
     """The folder does not hold a whole journal of this version."""
 
 
+class Effect(NamedTuple):
+    """What an invalidation does to what it picks, from its place in the journal on."""
+
+    mode: Mode
+    deleted_from: float
+    """When an INVALIDATE turns into a DELETE, in seconds since the epoch; 0: never."""
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One invalidation, as it was asked for."""
 
@@ -62,6 +70,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was asked for, in seconds since the epoch; nothing is decided by it."""
     mode: Mode
     selectors: tuple[Selector, ...]
+    """What it picks; nothing where it issues a cache buster."""
     actor: str
     """Who asked: the name of a token, or "origin" for what RFC 9111 4.4 asks."""
     source: str
@@ -69,8 +78,17 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     dialect: str = "edgeproxy"
     matched: int | None = None
     """How many stored responses it picked; None: so many that it took effect before the count."""
+    deadline: float = 0.0
+    """Of a DELETE: so many seconds stale may still be served while it is refreshed."""
     position: int = 0
     """Its place in the journal, 1 for the first; 0 while it is in none."""
+
+    @property
+    def effect(self) -> Effect:
+        """What it does to what it picks."""
+        if self.mode is Mode.DELETE and self.deadline:
+            return Effect(Mode.INVALIDATE, self.time + self.deadline)
+        return Effect(self.mode, 0.0)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import MemoryTier
@@ -13,6 +14,7 @@ from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.ledger import Ledger
+from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -107,7 +109,7 @@ class Edge:
         )
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)
-        self.view = JournalView(journal, head, self.tier.settled)
+        self.view = JournalView(journal, head, self.tier.settled, clock)
         in_flight = InFlight(place.filters, place.worker)
         remembered = RememberedTargets(place.remembered)
 
@@ -223,7 +225,7 @@ class Edge:
         self.view.catch_up()
         policy, now = self.sites.policies[selector.site], self._clock()
         with self.tier.snapshot() as snapshot:
-            found = snapshot.responses(selector, None, limit)
+            found = list(islice(picked(snapshot, selector), limit))
         return [
             explain(
                 stored,
@@ -233,7 +235,6 @@ class Edge:
                 now=now,
             )
             for stored in found
-            if selector.matches(stored)
         ]
 
     def notes(self, selector: Selector) -> list[str]:
@@ -276,8 +277,10 @@ class Edge:
         )
 
     def _is_dead(self, stored: StoredResponse) -> bool:
-        """Whether a stored response can never answer again: too old even for a failing origin, and
-        nothing in it to ask the origin about (RFC 9111 4.3.1)."""
+        """Whether a stored response can never answer again: past a purge's deadline, or too old
+        even for a failing origin with nothing in it to ask the origin about (RFC 9111 4.3.1)."""
+        if stored.deleted_from and stored.deleted_from <= self._clock():
+            return True
         policy = self.sites.policies.get(stored.site)
         if policy is None:
             # A site may come back with the next reload; until then only eviction takes its space.

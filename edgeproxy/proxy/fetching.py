@@ -136,7 +136,14 @@ class Fetching:
         if flight is not None and flight.readers < request.policy.max_waiters:
             return flight, False
         tier, target = self._parts.tier, request.key
-        expected = Expected(target.site, request.environment, target.host, target.target_id)
+        expected = Expected(
+            target.site,
+            request.environment,
+            target.scheme,
+            target.host,
+            target.target,
+            target.target_id,
+        )
         position = self._parts.view.catch_up()
         flight = Flight(tier.spool(), tier.max_object_bytes, expected, position, part)
         if not alone:

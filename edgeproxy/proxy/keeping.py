@@ -191,6 +191,7 @@ class Keeping:
                 response_time=answer.response_time,
                 position=position,
                 invalidated=0,
+                deleted_from=0.0,
                 body=UNWRITTEN,
             )
             read = await self._tier.open(chosen)
@@ -236,6 +237,7 @@ class Keeping:
             response_time=answer.response_time,
             position=position,
             invalidated=0,
+            deleted_from=0.0,
         )
         try:
             updated = await self._tier.update(found.stored, fresh, self._view.admit)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from edgeproxy.cache.memory import Entry
 from edgeproxy.invalidation.rules import Standing
+from edgeproxy.invalidation.view import marked
 from edgeproxy.proxy.decide import Validity
 from edgeproxy.semantics.age import date_value
 from edgeproxy.semantics.fields import Fields
@@ -91,13 +90,13 @@ class Lookup:
         dropped in between.
         """
         head = self._view.catch_up()
-        found = self._in_memory(primary, fields, head)
+        found = self._in_memory(primary, fields, head, now)
         if found is not None and found.validity is Validity.VALID and found.freshness.is_fresh(now):
             return Looked(found, (), other_variants=False)
         # Another worker may have refreshed what is stale, purged or missing here.
         return self._in_tier(primary, fields, policy, found, head)
 
-    def _in_memory(self, primary: bytes, fields: Fields, head: int) -> Found | None:
+    def _in_memory(self, primary: bytes, fields: Fields, head: int, now: float) -> Found | None:
         matching = [
             entry
             for entry in self._memory.get(primary)
@@ -109,6 +108,9 @@ class Lookup:
         if len(matching) > 1:
             best = max(matching, key=lambda entry: recency(entry.stored, entry.fields))
         stored = best.stored
+        if stored.deleted_from and stored.deleted_from <= now:
+            self._memory.discard(stored.id)
+            return None
         invalidated = stored.invalidated != 0
         if best.checked != head:
             if best.checked < self._view.floor:
@@ -152,7 +154,7 @@ class Lookup:
                 others = True
             elif best is None or recency(stored, stored_fields) > recency(*best):
                 if verdict.standing is Standing.INVALIDATED:
-                    stored = msgspec.structs.replace(stored, invalidated=verdict.position)
+                    stored = marked(stored, verdict)
                 best = stored, stored_fields
         if best is None:
             if known is None:

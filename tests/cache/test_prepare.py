@@ -25,6 +25,7 @@ from tests.cache.samples import (
     response,
     some_bytes,
 )
+from tests.cache.samples import stored_in as listed
 from tests.kit import RedisServer
 
 
@@ -67,7 +68,7 @@ async def stored_in(directory: Path, prepared: Prepared) -> int:
         clock=Time(),
     )
     with tier.snapshot() as snapshot:
-        found = snapshot.responses(EVERYTHING, None, 10_000)
+        found = listed(snapshot, EVERYTHING)
         assert len(found) == snapshot.count(EVERYTHING) == tier.entries
     for stored in found:
         await tier.read(stored)

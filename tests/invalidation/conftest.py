@@ -13,7 +13,7 @@ from edgeproxy.cache.memory import Entry, MemoryTier
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.model import Config
 from edgeproxy.invalidation.journal import LocalJournal
-from edgeproxy.invalidation.service import InvalidationService, PurgeResult
+from edgeproxy.invalidation.service import Caller, InvalidationService, PurgeResult
 from edgeproxy.invalidation.sweeper import Sweeper
 from edgeproxy.invalidation.view import JournalView
 from edgeproxy.semantics.fields import Fields
@@ -43,7 +43,7 @@ class Worker:
     now: float = 5000.0
 
     def __post_init__(self) -> None:
-        self.view = JournalView(self.journal, self.head, self.tier.settled)
+        self.view = JournalView(self.journal, self.head, self.tier.settled, lambda: self.now)
         self.service = InvalidationService(
             self.journal, self.view, self.tier, lambda: self.now, self.flying.__contains__
         )
@@ -85,8 +85,8 @@ class Worker:
         self.memory.put(entry)
         return entry
 
-    async def purge(self, *selectors: Selector, mode: Mode, dry_run: bool = False) -> PurgeResult:
-        return await self.service.purge(selectors, mode, "editor", "192.0.2.1", dry_run=dry_run)
+    async def purge(self, *selectors: Selector, mode: Mode, **how: Any) -> PurgeResult:
+        return await self.service.purge(selectors, mode, Caller("editor", "192.0.2.1"), **how)
 
     def append(self, *selectors: Selector, **changes: Any) -> int:
         """Record an invalidation as another worker would; its position."""

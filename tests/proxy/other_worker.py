@@ -51,7 +51,10 @@ class OtherWorker:
     def takes_off(self) -> Flight:
         """Its fetch of the page."""
         flight = Flight(
-            Spool(None), 1 << 20, Expected("shop", "production", "shop.test", bytes(16)), 0
+            Spool(None),
+            1 << 20,
+            Expected("shop", "production", "https", "shop.test", b"/", bytes(16)),
+            0,
         )
         self.flights[self.key] = flight
         return flight

@@ -46,7 +46,7 @@ RESPONSE = StoredResponse(
     body=UNWRITTEN,
 )
 SHARED = Shared(RESPONSE, None, None)
-EXPECTED = Expected("default", "production", "example.com", bytes(16))
+EXPECTED = Expected("default", "production", "https", "example.com", b"/", bytes(16))
 
 NewFlight = Callable[..., Flight]
 

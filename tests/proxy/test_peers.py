@@ -37,7 +37,7 @@ RESPONSE = response(
     tags=("home",), selecting=((b"accept", None), (b"cookie", b"a=b")), buster=b"t1", position=3
 )
 SHARED = Shared(RESPONSE, 10, Fields([(b"Set-Cookie", b"own=1")]))
-EXPECTED = Expected("shop", "production", "shop.test", bytes(16))
+EXPECTED = Expected("shop", "production", "https", "shop.test", b"/", bytes(16))
 
 
 class Leader:

@@ -11,15 +11,15 @@ import msgspec
 
 from edgeproxy.admin.auth import environment_of, require
 from edgeproxy.admin.refusals import Fault, Refused, Why
-from edgeproxy.invalidation.selectors import Selector
+from edgeproxy.invalidation.service import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edgeproxy.admin.incoming import Incoming
-    from edgeproxy.config.server import AdminToken
+    from edgeproxy.config.server import Action, AdminToken
     from edgeproxy.config.sites import SitePolicy
-    from edgeproxy.invalidation.selectors import Mode
+    from edgeproxy.invalidation.selectors import Mode, Selector
     from edgeproxy.proxy.edge import Edge
 
 
@@ -85,13 +85,14 @@ class Call:
         """Invalidate or delete what any of the selectors picks; with none, that is a success.
 
         Selectors without an environment are for all that the token is good for.
-        `deadline`: seconds for which what is deleted may still be served stale. Selectors of a
-        whole site need the action purge-everything. Raises `Refused`, and JournalError.
+        `deadline`: seconds for which what is deleted may still be served stale, MAX_DEADLINE at
+        most. A selector of everything needs the action purge-everything. Raises `Refused`,
+        JournalError and TooManyRules.
         """
         within = []
         for selector in selectors:
-            whole = selector == Selector.by_everything(selector.site, selector.environment)
-            require(self.token, "purge-everything" if whole else "purge", [selector.site])
+            action: Action = "purge-everything" if selector.everything else "purge"
+            require(self.token, action, [selector.site])
             environment = environment_of(self.token, selector.environment)
             within.append(msgspec.structs.replace(selector, environment=environment))
         if not selectors:
@@ -100,8 +101,8 @@ class Call:
         result = await self.edge.service.purge(
             within,
             mode,
-            self.token.name,
-            self.incoming.client,
+            Caller(self.token.name, self.incoming.client, self.dialect),
+            deadline=deadline,
             dry_run=self.dry_run,
         )
         self.matched = (self.matched or 0) + result.matched

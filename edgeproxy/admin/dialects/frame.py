@@ -17,6 +17,7 @@ from edgeproxy.admin.refusals import Refused, Why
 from edgeproxy.admin.state import STATE
 from edgeproxy.config.addresses import normal_host
 from edgeproxy.invalidation.journal import JournalError
+from edgeproxy.invalidation.service import TooManyRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.edge import Edge
 
 log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 1.0
+"""After so long rules that waited have been worked off."""
 
 
 @web.middleware
@@ -85,6 +89,9 @@ async def answer(
     try:
         reply, extra = await _called(dialect, incoming, edge, config, authenticator)
     except Refused as refused:
+        return _refusal(dialect, incoming, refused)
+    except TooManyRules as error:
+        refused = Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
         return _refusal(dialect, incoming, refused)
     except JournalError:
         log.exception("%s %s could not be recorded", incoming.method, incoming.path)

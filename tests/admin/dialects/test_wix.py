@@ -136,6 +136,7 @@ async def test_the_journal_says_who_and_what(speaking: AdminPort) -> None:
     opened = LocalJournal(speaking.served.place.directory / "journal", new_head())
     (record,) = opened.since(0, 9)
     assert (record.actor, record.source, record.mode) == ("shop", "127.0.0.1", Mode.DELETE)
+    assert record.dialect == "wix"
 
 
 # -- credentials

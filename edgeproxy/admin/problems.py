@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from edgeproxy.admin.refusals import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -69,6 +71,13 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path
 
 
+def problem_of(refused: Refused) -> Problem:
+    """A refusal in the words of the own API."""
+    status = refused.why.status
+    errors = [{"field": fault.field, "detail": fault.detail} for fault in refused.faults]
+    return Problem(status, refused.detail, errors=errors, headers=refused.headers(status))
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
     """Answer every error on the admin port as a problem."""
@@ -76,6 +85,8 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
     except Problem as problem:
         return problem.response()
+    except Refused as refused:
+        return problem_of(refused).response()
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeproxy.admin.auth import permitted, require
+from edgeproxy.admin.auth import environment_of, permitted, require
 from edgeproxy.admin.problems import Problem
 from edgeproxy.invalidation.selectors import Selector
 from edgeproxy.semantics.key import purge_target
@@ -24,9 +24,10 @@ def purge_selectors(
 ) -> tuple[Selector, ...]:
     """The selectors of a purge; raises `Problem` 400 or 403 that names the field that is wrong."""
     selectors: dict[Selector, None] = {}
-    environment = body.environment
+    environment = environment_of(token, body.environment)
     if body.tags or body.everything:
-        for site in named_sites(body.site, sites, token, "purge"):
+        action: Action = "purge-everything" if body.everything else "purge"
+        for site in named_sites(body.site, sites, token, action):
             if body.everything:
                 selectors[Selector.by_everything(site, environment)] = None
                 continue

@@ -13,6 +13,7 @@ from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.journal import LocalJournal
+from edgeproxy.invalidation.ledger import Ledger
 from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
@@ -73,6 +74,7 @@ class Edge:
 
     server: EdgeServer
     service: InvalidationService
+    ledger: Ledger
     tier: SharedTier
     view: JournalView
 
@@ -118,6 +120,8 @@ class Edge:
         self.service = InvalidationService(
             journal, self.view, self.tier, clock, maybe_in_flight=concerned
         )
+        self.ledger = Ledger(place.directory / "ledger")
+        self._closing.callback(self.ledger.close)
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)
         memory_object = config.memory.max_object_bytes
@@ -211,6 +215,10 @@ class Edge:
         await self._closing.aclose()
 
     # -- for the admin side
+
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._clock()
 
     async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
         """All about what is stored for a selector, at most `limit` of it."""

@@ -91,8 +91,8 @@ async def answer(
     except Refused as refused:
         return _refusal(dialect, incoming, refused)
     except TooManyRules as error:
-        refused = Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
-        return _refusal(dialect, incoming, refused)
+        pending = Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
+        return _refusal(dialect, incoming, pending)
     except JournalError:
         log.exception("%s %s could not be recorded", incoming.method, incoming.path)
         return _refusal(dialect, incoming, Refused(Why.UNUSABLE, "the journal can't be written"))

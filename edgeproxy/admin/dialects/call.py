@@ -80,7 +80,7 @@ class Call:
         selectors: Sequence[Selector],
         mode: Mode,
         *,
-        deadline: float | None = None,  # noqa: ARG002
+        deadline: float = 0.0,
     ) -> Done:
         """Invalidate or delete what any of the selectors picks; with none, that is a success.
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
-from edgeproxy.config.sites import Environment
+from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.semantics.source_image import source_host, source_images
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ WHOLE: Final = _MAX_VALUE - _HASH
 """So many bytes of a value are always there as they are."""
 WHOLE_TARGET: Final = WHOLE - 262
 """And so many of a target, behind the longest host."""
+_ENVIRONMENTS: Final[tuple[str, ...]] = ENVIRONMENTS
 HEAD_SIZE: Final = 1 + _HASH + 1
 """What stands before the value in a key."""
-ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Environment)
 
 
 class List(IntEnum):
@@ -66,7 +66,7 @@ class Span:
 
 def heads(span: Span) -> list[bytes]:
     """What the keys of a span begin with before the value, in order."""
-    chosen = ENVIRONMENTS if span.environment is None else (span.environment,)
+    chosen = _ENVIRONMENTS if span.environment is None else (span.environment,)
     return sorted(_head(span.list, span.site, environment) for environment in chosen)
 
 
@@ -108,4 +108,4 @@ def _key(of: List, site: str, environment: str, value: bytes) -> bytes:
 
 def _head(of: List, site: str, environment: str) -> bytes:
     digest = blake2b(site.encode(), digest_size=_HASH, person=b"site").digest()
-    return bytes((of, *digest, ENVIRONMENTS.index(environment)))
+    return bytes((of, *digest, _ENVIRONMENTS.index(environment)))

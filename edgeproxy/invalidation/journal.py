@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lmdb import _StatDict
 
 FORMAT = b"edgeproxy journal 2"
+KEPT_BUSTERS = 10_000
+"""How many of the newest issued cache busters are known; an older one is like any other token."""
 KEPT_RECORDS = 100_000
 """How many of the newest records stay readable after they have been dealt with."""
 
@@ -51,6 +53,23 @@ class JournalError(Exception):
 
 class JournalDamaged(JournalError):
     """The folder does not hold a whole journal of this version."""
+
+
+class Buster(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An issued cache buster: with it, a URL's response is only good if its fetch began later."""
+
+    token: str
+    site: str
+    host: str | None = None
+    """None: good for all hosts of the site."""
+    target_id: bytes = b""
+    """Empty: good for all targets."""
+
+    def covers(self, site: str, host: str, target_id: bytes) -> bool:
+        """Whether it has been issued for a URL."""
+        return (
+            self.site == site and self.host in (None, host) and self.target_id in (b"", target_id)
+        )
 
 
 class Effect(NamedTuple):
@@ -80,6 +99,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many stored responses it picked; None: so many that it took effect before the count."""
     deadline: float = 0.0
     """Of a DELETE: so many seconds stale may still be served while it is refreshed."""
+    buster: Buster | None = None
+    """The cache buster that it issues."""
     position: int = 0
     """Its place in the journal, 1 for the first; 0 while it is in none."""
 
@@ -93,6 +114,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
+_buster_decoder = msgspec.msgpack.Decoder(Buster)
 
 
 class LocalJournal:
@@ -115,11 +137,12 @@ class LocalJournal:
             self._lock_fd = os.open(directory / "append.lock", os.O_RDWR | os.O_CREAT, 0o600)
             opened.callback(os.close, self._lock_fd)
             self._env = lmdb.open(
-                str(directory), map_size=_MAP_BYTES, max_dbs=2, max_readers=_MAX_READERS, mode=0o600
+                str(directory), map_size=_MAP_BYTES, max_dbs=3, max_readers=_MAX_READERS, mode=0o600
             )
             opened.callback(self._env.close)
             self._env.reader_check()
             self._records = self._env.open_db(b"records")
+            self._busters = self._env.open_db(b"busters")
             self._meta = self._env.open_db(b"meta")
             self.id = self._identify()
             """16 random bytes that tell this journal from every other."""
@@ -179,9 +202,37 @@ class LocalJournal:
                     row = _encoder.encode(record)
                     crc = _CRC.pack(zlib.crc32(row))
                     transaction.put(_POSITION.pack(position), crc + row, append=True)
+                    if record.buster is not None:
+                        self._keep_buster(transaction, position, record.buster)
                     written.append(record)
             self._head.publish(position)
         return written
+
+    def _keep_buster(
+        self, transaction: lmdb.Transaction[bytes], position: int, buster: Buster
+    ) -> None:
+        row = _encoder.encode(buster)
+        transaction.put(_POSITION.pack(position), row, db=self._busters, append=True)
+        if transaction.stat(self._busters)["entries"] > KEPT_BUSTERS:
+            with transaction.cursor(self._busters) as cursor:
+                cursor.first()
+                cursor.delete()
+
+    def busters(self) -> list[tuple[int, Buster]]:
+        """The issued cache busters that are known, with the positions of their records, in order.
+
+        They outlive their records.
+        """
+        with self._errors(), self._env.begin(self._busters) as transaction:
+            try:
+                return [
+                    (_position(key), _buster_decoder.decode(value))
+                    for key, value in transaction.cursor()
+                ]
+            except msgspec.DecodeError as error:
+                raise JournalDamaged(
+                    f"the journal in {self.directory} has a damaged cache buster"
+                ) from error
 
     def since(self, position: int, until: int, limit: int = 1000) -> list[Record]:
         """The records after `position` up to `until`, in order, at most `limit`.
@@ -234,7 +285,9 @@ class LocalJournal:
         """
         with self._errors():
             with self._env.begin() as transaction:
-                stats = [transaction.stat(db) for db in (None, self._records, self._meta)]
+                stats = [
+                    transaction.stat(db) for db in (None, self._records, self._busters, self._meta)
+                ]
             used = sum(map(_pages, stats))
             free = self._env.info()["last_pgno"] + 1 - used
         if free * stats[0]["psize"] > _ROOM_BYTES // 2:

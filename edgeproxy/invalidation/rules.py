@@ -140,6 +140,13 @@ class RuleTable:
                 place.plain[mode].setdefault(key, []).append(position)
                 self._order.append((position, place, key, mode))
 
+    def note_issue(self, position: int, site: str) -> None:
+        """Note that a cache buster of a site was issued: who asks with it must not be given what
+        had been asked for by then."""
+        rules = self._sites.setdefault(site, _SiteRules())
+        rules.latest = position
+        rules.latest_unforeseeable[None] = position
+
     def drop(self, up_to: int, limit: int) -> bool:
         """Forget the rules at positions up to `up_to`, at most `limit` of them; True when done.
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeproxy.invalidation.counting import ENOUGH, Count
-from edgeproxy.invalidation.journal import Record
+from edgeproxy.invalidation.journal import Buster, Record
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.semantics.key import target_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,9 @@ MAX_CONDITIONAL = 1000
 goes through them."""
 MAX_DEADLINE = 365 * 86_400.0
 """Seconds for which a deletion may be put off."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_BUSTER_LENGTH = 20
+"""As many as nobody guesses."""
 _COUNTS = 64
 """Purges that are counted at a time: each has a read transaction open meanwhile, and LMDB has room
 for so many on the whole node."""
@@ -59,6 +63,15 @@ class PurgeResult:
     matched: int
     """Stored responses of the node that it picked, without those that were deleted before."""
     dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedBuster:
+    """A cache buster that was issued."""
+
+    token: str
+    site: str
+    position: int
 
 
 class InvalidationService:
@@ -118,6 +131,22 @@ class InvalidationService:
         if record is None:
             record = await self._journal.append(msgspec.structs.replace(draft, matched=matched))
         return PurgeResult(record.id, record.position, mode, matched, dry_run=False)
+
+    async def issue_buster(
+        self, site: str, caller: Caller, *, host: str | None = None, target: bytes = b""
+    ) -> IssuedBuster:
+        """Issue a cache buster: `/cb:TOKEN/path` is answered by nothing that was asked for before.
+
+        It is good for a site, or for one of its hosts, or for one canonical target. Raises
+        JournalError.
+        """
+        token = "".join(secrets.choice(_LETTERS) for _ in range(_BUSTER_LENGTH))
+        at = target_id(site, target) if target else b""
+        draft = msgspec.structs.replace(
+            self._draft((), Mode.INVALIDATE, caller), buster=Buster(token, site, host, at)
+        )
+        record = await self._journal.append(draft)
+        return IssuedBuster(token, site, record.position)
 
     async def invalidate_changed(
         self, site: str, targets: Iterable[tuple[str, bytes]], tags: Iterable[str] = ()

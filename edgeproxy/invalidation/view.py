@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.invalidation.journal import KEPT_BUSTERS
 from edgeproxy.invalidation.rules import VALID, RuleTable, Standing, Verdict, earlier
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.memory import Entry, MemoryTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.head import SharedHead
-    from edgeproxy.invalidation.journal import LocalJournal
+    from edgeproxy.invalidation.journal import Buster, LocalJournal
     from edgeproxy.invalidation.selectors import Expected, Selector
 
 MAX_HELD = 100_000
@@ -52,6 +53,9 @@ class JournalView:
         self._position = settled
         # Up to here records were trimmed unread: nothing older is known to be good.
         self._unread = 0
+        self._busters: dict[str, tuple[int, Buster]] = {
+            buster.token: (position, buster) for position, buster in journal.busters()
+        }
         self.catch_up()
 
     def __len__(self) -> int:
@@ -102,6 +106,19 @@ class JournalView:
             return False
         with self._lock:
             return since < self.floor or self._table.may_concern(expected, since)
+
+    def issued_at(self, token: str, site: str, host: str, target_id: bytes) -> int:
+        """The position at which a cache buster was issued for a URL; 0 if it was not."""
+        self.catch_up()
+        position, buster = self._busters.get(token, (0, None))
+        return position if buster is not None and buster.covers(site, host, target_id) else 0
+
+    def _learn(self, position: int, buster: Buster) -> None:
+        # Of those with one name, which chance makes none of, the newest one counts.
+        self._busters.pop(buster.token, None)
+        self._busters[buster.token] = position, buster
+        if len(self._busters) > KEPT_BUSTERS:
+            del self._busters[next(iter(self._busters))]
 
     def conditional(self, selector: Selector) -> int:
         """How many rules that are not dropped yet lie in the way of what `selector` concerns."""
@@ -169,6 +186,9 @@ class JournalView:
             for record in records:
                 mode, deleted_from = record.effect
                 self._table.add(record.position, mode, record.selectors, deleted_from)
+                if record.buster is not None:
+                    self._table.note_issue(record.position, record.buster.site)
+                    self._learn(record.position, record.buster)
                 self._position = record.position
         return self._position
 

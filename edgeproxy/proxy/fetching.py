@@ -259,7 +259,9 @@ class Fetching:
         self, flight: Flight, request: EdgeRequest, known: Found | None
     ) -> bool:
         now = self._parts.clock()
-        looked = self._parts.lookup.find(request.key.primary, request.fields, request.policy, now)
+        looked = self._parts.lookup.find(
+            request.key.primary, request.fields, request.policy, now, request.not_before
+        )
         found = looked.found
         if found is None and flight.part is not None:
             incomplete = self._parts.incomplete.select(request)
@@ -298,7 +300,8 @@ class Fetching:
             if found is not None and parts.lookup.deleted(found):
                 # Not even to be validated: it may have been deleted for being wrong.
                 found = None
-            if found is None and await self._complete(flight, request, pool, hold.position):
+            anew = found is not None or request.not_before
+            if not anew and await self._complete(flight, request, pool, hold.position):
                 return
             stored = parts.lookup.all_stored(request.key.primary)
             others = worth_asking_about(stored, request.fields, found)

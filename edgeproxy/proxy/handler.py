@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import BodyMissing
+from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import (
     Candidate,
@@ -143,13 +144,17 @@ class Handler:
             await self._passing.send(exchange, request, passing)
             return
         parts = self._parts
+        if request.key.buster:
+            request = honour_buster(request, parts.view)
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
         for _ in range(_ROUNDS):
             now = parts.clock()
-            looked = parts.lookup.find(request.key.primary, request.fields, request.policy, now)
+            looked = parts.lookup.find(
+                request.key.primary, request.fields, request.policy, now, request.not_before
+            )
             found = looked.found
-            in_part = found is None and request.method == b"GET"
+            in_part = found is None and request.method == b"GET" and not request.not_before
             incomplete = parts.incomplete.select(request) if in_part else None
             if incomplete is not None and incomplete.ranges:
                 found = incomplete.found

@@ -83,18 +83,28 @@ class Lookup:
         self._remembered = remembered
         self._memory_object = memory_object
 
-    def find(self, primary: bytes, fields: Fields, policy: SitePolicy, now: float) -> Looked:
-        """The stored response for a request with these `fields`, the newest where several match.
+    def find(
+        self,
+        primary: bytes,
+        fields: Fields,
+        policy: SitePolicy,
+        now: float,
+        not_before: int = 0,
+    ) -> Looked:
+        """The stored response for a request with these `fields`, the newest where several match;
+        none that was asked for before the journal was at `not_before`.
 
         Synchronous: between reading a response and judging it nothing else runs, so no rule can be
         dropped in between.
         """
         head = self._view.catch_up()
         found = self._in_memory(primary, fields, head, now)
+        if found is not None and found.stored.position < not_before:
+            found = None
         if found is not None and found.validity is Validity.VALID and found.freshness.is_fresh(now):
             return Looked(found, (), other_variants=False)
         # Another worker may have refreshed what is stale, purged or missing here.
-        return self._in_tier(primary, fields, policy, found, head)
+        return self._in_tier(primary, fields, policy, found, head, not_before)
 
     def _in_memory(self, primary: bytes, fields: Fields, head: int, now: float) -> Found | None:
         matching = [
@@ -136,6 +146,7 @@ class Lookup:
         policy: SitePolicy,
         known: Found | None,
         head: int,
+        not_before: int,
     ) -> Looked:
         best: tuple[StoredResponse, Fields] | None = None
         vary: tuple[bytes, ...] = ()
@@ -147,7 +158,7 @@ class Lookup:
                 continue
             if newest is None or newness(stored) > newness(newest):
                 newest, vary = stored, tuple(name for name, _ in stored.selecting)
-            if stored.incomplete:
+            if stored.incomplete or stored.position < not_before:
                 continue
             stored_fields = Fields(stored.fields)
             if not matches(stored.selecting, fields, stored_fields):

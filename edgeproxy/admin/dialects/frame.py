@@ -20,7 +20,7 @@ from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.invalidation.service import TooManyRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from edgeproxy.admin.auth import Authenticator
     from edgeproxy.admin.dialects.base import Dialect
@@ -64,7 +64,11 @@ def incoming_of(request: web.Request) -> Incoming:
             raise Refused(Why.BAD_REQUEST, "the body broke off") from error
         return bytes(content)
 
-    path, _, query = request.raw_path.partition("?")
+    target = request.raw_path
+    if not target.startswith("/"):
+        # RFC 9112 3.2.2: as to a proxy, scheme and authority first.
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("?")
     return Incoming(request.method, path, query, request.headers, request.remote or "", read)
 
 
@@ -88,18 +92,24 @@ async def answer(
     """The answer to a call, whatever happens."""
     try:
         reply, extra = await _called(dialect, incoming, edge, config, authenticator)
-    except Refused as refused:
-        return _refusal(dialect, incoming, refused)
-    except TooManyRules as error:
-        pending = Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
-        return _refusal(dialect, incoming, pending)
-    except JournalError:
-        log.exception("%s %s could not be recorded", incoming.method, incoming.path)
-        return _refusal(dialect, incoming, Refused(Why.UNUSABLE, "the journal can't be written"))
-    except Exception:
-        log.exception("%s %s failed", incoming.method, incoming.path)
-        return _refusal(dialect, incoming, Refused(Why.FAILED, "the edge failed; its log says how"))
-    return _with(reply, dialect.headers(incoming), extra)
+    except Exception as error:
+        refused = _refused(error, incoming)
+        reply = dialect.refuse(refused, incoming)
+        extra = refused.headers(reply.status)
+    return Reply(reply.status, reply.body, {**dialect.headers(incoming), **extra, **reply.headers})
+
+
+def _refused(error: Exception, incoming: Incoming) -> Refused:
+    """What the caller is told of an error; what is our own fault goes to the log."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, TooManyRules):
+        return Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
+    if isinstance(error, JournalError):
+        log.error("%s %s was not recorded: %s", incoming.method, incoming.path, error)
+        return Refused(Why.UNUSABLE, "the journal can't be written: nothing was purged")
+    log.error("%s %s failed", incoming.method, incoming.path, exc_info=error)
+    return Refused(Why.FAILED, "the edge failed; its log says how")
 
 
 async def _called(
@@ -123,16 +133,3 @@ async def _called(
     if call.matched is not None:
         extra["Edge-Matched"] = str(call.matched)
     return reply, extra
-
-
-def _refusal(dialect: Dialect, incoming: Incoming, refused: Refused) -> Reply:
-    reply = dialect.refuse(refused, incoming)
-    return _with(reply, dialect.headers(incoming), refused.headers(reply.status))
-
-
-def _with(reply: Reply, *more: Mapping[str, str]) -> Reply:
-    """The answer with more fields; its own go first."""
-    headers: dict[str, str] = {}
-    for each in (*more, reply.headers):
-        headers.update(each)
-    return Reply(reply.status, reply.body, headers)

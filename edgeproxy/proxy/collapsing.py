@@ -245,17 +245,21 @@ class Flight:
     async def outcome(
         self, on_interim: Callable[[int, bytes, Fields], Awaitable[None]] | None = None
     ) -> Outcome:
-        """What the fetch brought; raises the `EdgeError` that it failed with."""
+        """What the fetch brought; raises the `EdgeError` that it failed with.
+
+        Even if that was in the middle of its body: who asks here has been sent nothing yet, and
+        need not begin with what can't be whole.
+        """
         told = 0
         while True:
             if on_interim is not None:
                 while told < len(self.interims):
                     await on_interim(*self.interims[told])
                     told += 1
-            if self._outcome is not None:
-                return self._outcome
             if self._failure is not None:
                 raise self._failure
+            if self._outcome is not None:
+                return self._outcome
             await self._changed()
 
     async def ended(self) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.proxy.errors import EdgeError, ReaderTooSlow
 
@@ -141,7 +142,7 @@ class Flight:
             try:
                 await self.spool.append(chunk)
             except StoreError as error:
-                log.warning("a response is passed on, and not stored: %s", error)
+                warn(log, error, "a response is passed on, and not stored: %s", error)
             else:
                 if not hold_back:
                     self._visible = self.spool.size

@@ -228,10 +228,10 @@ class LocalJournal:
         if free * stats[0]["psize"] > _ROOM_BYTES // 2:
             return
         try:
-            with self._env.begin(self._meta, write=True) as transaction:
-                transaction.put(_ROOM, bytes(_ROOM_BYTES))
-            with self._env.begin(self._meta, write=True) as transaction:
-                transaction.delete(_ROOM)
+            # What the second one frees, LMDB uses from the fourth on.
+            for content in (bytes(_ROOM_BYTES), b"", b""):
+                with self._env.begin(self._meta, write=True) as transaction:
+                    transaction.put(_ROOM, content)
         except lmdb.Error as error:
             if not self._cramped:
                 log.warning(

@@ -36,6 +36,9 @@ def disk_error(error: OSError | lmdb.Error, where: Path | str | None) -> StoreEr
         reason = str(error)
         # LMDB knows an exception of its own for one of them alone.
         full = any(os.strerror(number) in reason for number in NO_ROOM)
+        if os.strerror(errno.EIO) in reason:
+            # LMDB's word for a write that came to an end before its time.
+            reason += " (the disk may be full)"
     return (StoreFull if full else StoreUnusable)(f"{where}: {reason}")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
-from edgeproxy.cache.disk import allocate_lock_file
+from edgeproxy.cache.disk import allocate_lock_file, disk_error
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.selectors import Mode, Selector  # noqa: TC001 - in annotations that are read
 
@@ -311,7 +311,7 @@ class LocalJournal:
         except _DAMAGE as error:
             raise JournalDamaged(f"the journal in {self.directory} is damaged: {error}") from error
         except (lmdb.Error, OSError) as error:
-            raise JournalError(f"the journal in {self.directory}: {error}") from error
+            raise JournalError(f"the journal in {disk_error(error, self.directory)}") from error
 
 
 _DAMAGE = (

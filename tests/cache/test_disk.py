@@ -31,9 +31,7 @@ def os_error(number: int) -> OSError:
             lmdb.DiskError("mdb_txn_commit: No space left on device"), StoreFull, id="LMDB's"
         ),
         pytest.param(lmdb.Error("mdb_txn_commit: File too large"), StoreFull, id="LMDB's other"),
-        pytest.param(
-            lmdb.Error("mdb_put: Input/output error"), StoreUnusable, id="LMDB's unusable"
-        ),
+        pytest.param(lmdb.Error("mdb_put: Permission denied"), StoreUnusable, id="LMDB's unusable"),
     ],
 )
 def test_an_error_names_the_folder_and_the_reason(
@@ -43,6 +41,12 @@ def test_an_error_names_the_folder_and_the_reason(
     assert type(told) is kind
     reason = error.strerror if isinstance(error, OSError) else str(error)
     assert str(told) == f"{FOLDER}: {reason}"
+
+
+def test_a_write_that_lmdb_could_not_end_may_mean_a_full_disk() -> None:
+    told = disk_error(lmdb.Error("mdb_txn_commit: Input/output error"), FOLDER)
+    assert type(told) is StoreUnusable
+    assert str(told) == f"{FOLDER}: mdb_txn_commit: Input/output error (the disk may be full)"
 
 
 def test_a_store_that_can_t_be_written_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

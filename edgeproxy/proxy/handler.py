@@ -138,10 +138,19 @@ class Handler:
         if request.upgrade:
             await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
             return
-        passing = classify(request.method, request.fields, request.has_body)
-        if passing is not None:
-            await self._passing.send(exchange, request, passing)
-            return
+        passing = classify(
+            request.method,
+            request.fields,
+            request.has_body,
+            only_if_cached=request.directives.only_if_cached,
+        )
+        match passing:
+            case Pass():
+                await self._passing.send(exchange, request, passing)
+                return
+            case Refuse(status_code, detail):
+                await exchange.refuse(status_code, detail, CacheStatus(detail=detail))
+                return
         parts = self._parts
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
@@ -262,7 +271,7 @@ class Handler:
                     # That failure was another request's; this one is owed a try of its own.
                     exchange.retried = True
                     return _Again(vary)
-                if found is not None and found.freshness.must_revalidate and _cut_off(error):
+                if found is not None and found.freshness.no_stale and _cut_off(error):
                     raise NotValidated(error) from error
                 raise
             match outcome:
@@ -418,7 +427,7 @@ class Handler:
             try:
                 await self._passing.send(exchange, request, why)
             except OriginFailed as error:
-                if found is not None and found.freshness.must_revalidate and _cut_off(error):
+                if found is not None and found.freshness.no_stale and _cut_off(error):
                     raise NotValidated(error) from error
                 raise
             return True

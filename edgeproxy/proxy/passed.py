@@ -12,7 +12,7 @@ from edgeproxy.cache.errors import StoreError
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.decide import SAFE, classify
 from edgeproxy.proxy.unsafe import represents_target, touched_targets
-from edgeproxy.semantics.conditional import head_agrees
+from edgeproxy.semantics.conditional import entity_tag, head_agrees
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.partial import strong_validator
 from edgeproxy.semantics.storing import posted_for_get
@@ -179,14 +179,16 @@ class Passed:
     def _describes(self, head: Fields, stored: StoredResponse, fields: Fields) -> bool:
         """Whether a response to HEAD that does not contradict a stored one is known to describe it.
 
-        Without a validator an equal length proves nothing. One that the origin leaves out is let
+        Without a validator an equal length proves nothing: a page made anew each time would be kept
+        for as long as somebody asks for its head. A strong one that the origin leaves out is let
         pass, but not where an invalidation has said that the content may be another.
         """
-        if strong_validator(fields) is None:
-            return False
+        if strong_validator(head) is not None:
+            return True
         verdict = self._view.verdict(stored, stored.position)
-        valid = not stored.invalidated and verdict.standing is Standing.VALID
-        return valid or strong_validator(head) is not None
+        if stored.invalidated or verdict.standing is not Standing.VALID:
+            return False
+        return strong_validator(fields) is not None or entity_tag(head) is not None
 
     def _posted(
         self, request: EdgeRequest, answer: OriginAnswer, position: int, removed_at: int | None
@@ -197,6 +199,8 @@ class Passed:
         at `removed_at`, is of what was stored before.
         """
         policy = request.policy
+        if request.honour_directives and request.directives.no_store:
+            return None  # RFC 9111 5.2.1.5
         if not represents_target(request, answer.fields):
             return None
         if not posted_for_get(answer.status, answer.fields, policy.storage):

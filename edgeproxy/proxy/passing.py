@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.serving import visible_fields
 from edgeproxy.semantics.cache_status import CacheStatus
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.forwarding import hops_left
 
 if TYPE_CHECKING:
     from edgeproxy.proxy.decide import Pass
@@ -29,6 +32,13 @@ class Passing:
         self, exchange: Exchange, request: EdgeRequest, why: Pass, *, upgrade: bool = False
     ) -> None:
         """Send this request to the origin for itself alone, and its answer back."""
+        hops = hops_left(request.method, request.fields)
+        if hops == 0:
+            await _answer_for_itself(exchange)
+            return
+        if hops is not None:
+            fewer = request.fields.replacing(b"max-forwards", b"%d" % (hops - 1))
+            request = replace(request, fields=fewer)
         with self._passed.watching(request) as position:
             pool = self._pools.of(request.policy)
             body = exchange.body() if request.has_body else None
@@ -101,3 +111,10 @@ class Passing:
             await exchange.finish()
         finally:
             response.release()
+
+
+async def _answer_for_itself(exchange: Exchange) -> None:
+    """RFC 9110 7.6.2, 9.3.7: answer an OPTIONS that may go no further."""
+    exchange.result = "pass"
+    await exchange.start(200, Fields(), 0, CacheStatus(detail="max-forwards"))
+    await exchange.finish()

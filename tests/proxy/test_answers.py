@@ -144,7 +144,9 @@ async def test_no_warning_is_made(shop: ServedEdge, origin: ScriptedOrigin) -> N
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("directive", ["must-revalidate", "proxy-revalidate", "no-cache"])
+@pytest.mark.parametrize(
+    "directive", ["must-revalidate", "proxy-revalidate", "no-cache", "s-maxage=0"]
+)
 async def test_what_must_be_validated_is_a_504_while_the_origin_is_away(
     shop: ServedEdge, origin: ScriptedOrigin, method: str, directive: str
 ) -> None:

@@ -82,6 +82,27 @@ async def test_a_head_response_that_tells_of_another_ends_the_stored_one(
     assert shop.stored() == []
 
 
+@pytest.mark.parametrize(
+    ("head", "hit"),
+    [
+        pytest.param({"ETag": 'W/"1"'}, True, id="the-same-weak-tag"),
+        pytest.param({}, False, id="nothing-that-tells"),
+        pytest.param({"Content-Length": "4"}, False, id="an-equal-length-alone"),
+    ],
+)
+async def test_a_head_response_and_weak_validators(
+    shop: ServedEdge, origin: ScriptedOrigin, head: Mapping[str, str], hit: bool
+) -> None:
+    origin.route("/page", Answer(200, MINUTE | {"ETag": 'W/"1"'}, b"page"))
+    await shop.get("/page")
+    shop.clock.now += 61
+    origin.route("/page", [_head_of(MINUTE | dict(head))])
+    await shop.get("/page", method="HEAD")
+    origin.route("/page", Answer(200, MINUTE, b"new!"))
+    response = await shop.get("/page")
+    assert (response.cache_status.get("hit", False), response.body == b"page") == (hit, hit)
+
+
 async def test_a_head_response_concerns_only_what_it_would_have_selected(
     shop: ServedEdge, origin: ScriptedOrigin
 ) -> None:

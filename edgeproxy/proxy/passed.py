@@ -28,17 +28,19 @@ if TYPE_CHECKING:
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.service import InvalidationService
     from edgeproxy.invalidation.view import JournalView
+    from edgeproxy.proxy.decide import Pass
     from edgeproxy.proxy.in_flight import InFlight
     from edgeproxy.proxy.keeping import Keeping
     from edgeproxy.proxy.lookup import Lookup
+    from edgeproxy.proxy.memo import UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
 
 log = logging.getLogger(__name__)
 
 
-class Posted:
-    """An answer to POST on its way into the store."""
+class Copy:
+    """An answer's way into the store, beside that to its one reader."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Passed:
         view: JournalView,
         service: InvalidationService,
         in_flight: InFlight,
+        uncacheable: UncacheableKeys,
     ) -> None:
         self._tier = tier
         self._lookup = lookup
@@ -107,22 +110,32 @@ class Passed:
         self._view = view
         self._service = service
         self._in_flight = in_flight
+        self._uncacheable = uncacheable
 
     @contextmanager
-    def watching(self, request: EdgeRequest) -> Iterator[int]:
+    def watching(self, request: EdgeRequest, why: Pass) -> Iterator[int]:
         """From before the request leaves until its answer is sent; the journal's position then.
 
         The rules that follow are kept, if what the request brings may be stored.
         """
-        if request.method != b"POST":
+        if request.method == b"POST":
+            with self._view.hold() as hold:
+                yield hold.position
+        elif _to_reconsider(request, why):
+            target_id = request.key.target_id
+            # What invalidates the target meanwhile has to be recorded, though nothing is stored.
+            self._in_flight.began(target_id)
+            try:
+                with self._view.hold() as hold:
+                    yield hold.position
+            finally:
+                self._in_flight.ended(target_id)
+        else:
             yield self._view.catch_up()
-            return
-        with self._view.hold() as hold:
-            yield hold.position
 
     async def learn(
-        self, request: EdgeRequest, answer: OriginAnswer, position: int
-    ) -> Posted | None:
+        self, request: EdgeRequest, answer: OriginAnswer, why: Pass, position: int
+    ) -> Copy | None:
         """Do what an answer asks for, before the reader hears of it: what it asks for next must
         not be old. If the answer is to be stored, what takes it in."""
         if (
@@ -131,6 +144,8 @@ class Passed:
         ):
             # Others get past what is fresh, and could be anybody's means to change or remove that.
             await self._heard(request, answer, position)
+        if _to_reconsider(request, why):
+            return self._reconsidered(request, answer, position)
         if request.method in SAFE or not 200 <= answer.status < 400:
             return None
         key = request.key
@@ -190,9 +205,25 @@ class Passed:
             return False
         return strong_validator(fields) is not None or entity_tag(head) is not None
 
+    def _reconsidered(
+        self, request: EdgeRequest, answer: OriginAnswer, position: int
+    ) -> Copy | None:
+        """Look at the answer for a key whose last one could not be stored.
+
+        What one reader got says little about the others: if this one can be, it is, and who comes
+        next is no longer passed on. One answer is enough of those that come side by side.
+        """
+        if self._uncacheable.reason(request.key.primary, answer.response_time) is None:
+            return None
+        _, response = self._keeping.storable(request, answer, position, None)
+        if response is None:
+            return None
+        self._uncacheable.forget(request.key.primary)
+        return self._copy(request, response)
+
     def _posted(
         self, request: EdgeRequest, answer: OriginAnswer, position: int, removed_at: int | None
-    ) -> Posted | None:
+    ) -> Copy | None:
         """RFC 9110 9.3.3: an answer to POST that is what a GET would bring, and says for how long.
 
         It is as good as the journal at `position`, before the request left; its own invalidation,
@@ -214,11 +245,19 @@ class Passed:
             if position < self._view.floor or verdict.standing is not Standing.VALID:
                 return None
             response = msgspec.structs.replace(response, position=removed_at)
-        return Posted(
+        return self._copy(request, response)
+
+    def _copy(self, request: EdgeRequest, response: StoredResponse) -> Copy:
+        return Copy(
             self._keeping,
-            policy,
+            request.policy,
             response,
             self._tier.spool(),
             self._tier.max_object_bytes,
             self._in_flight,
         )
+
+
+def _to_reconsider(request: EdgeRequest, why: Pass) -> bool:
+    """Whether a request is passed on only because of what an earlier one brought."""
+    return why.fwd == "bypass" and request.method == b"GET" and not request.upgrade

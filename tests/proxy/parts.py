@@ -168,7 +168,7 @@ class ServedEdge:
     @property
     def refreshes(self) -> int:
         """How many run in the background."""
-        return len(self.edge._handler._refreshes)
+        return len(self.edge._handler._parts.refreshing._tasks)
 
     # What it looks like from outside.
 

@@ -129,6 +129,55 @@ async def test_what_turns_out_cacheable_is_no_longer_remembered_as_not(
     assert (await served.get("/")).cache_status["fwd"] == "uri-miss"
 
 
+async def test_what_turns_out_cacheable_is_stored_at_once(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "no-store"}, b"mine"))
+    await served.get("/")
+    origin.route("/", Answer(200, FRESH, b"page"))
+    second = await served.get("/")
+    assert second.cache_status["fwd"] == "bypass"
+    assert second.cache_status["stored"] is True
+    third = await served.get("/")
+    assert (third.body, third.cache_status["hit"]) == (b"page", True)
+
+
+@pytest.mark.parametrize("asked", [{"Range": "bytes=0-1"}, {"If-None-Match": '"v"'}], ids=str)
+async def test_nor_is_a_part_or_a_304_taken_for_the_page(
+    served: ServedEdge, origin: ScriptedOrigin, asked: dict[str, str]
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "no-store"}, b"mine"))
+    await served.get("/")
+    fields = {**FRESH, "ETag": '"v"'}
+    part = Answer(206, {**fields, "Content-Range": "bytes 0-1/4"}, b"pa")
+    origin.route("/", part if "Range" in asked else Answer(304, fields))
+    assert (await served.get("/", asked)).cache_status["fwd"] == "bypass"
+    assert served.stored() == []
+
+
+async def test_what_was_changed_while_it_was_passed_on_is_not_stored(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    """RFC 9111 4.4."""
+    go = asyncio.Event()
+    origin.route("/", Answer(200, {"Cache-Control": "no-store"}, b"mine"))
+    await served.get("/")
+
+    def reply(request: OriginRequest) -> Answer:
+        if request.method == "POST":
+            return Answer(204)
+        return Answer(200, FRESH, b"old", hold=go)
+
+    origin.route("/", reply)
+    asking = asyncio.create_task(served.get("/"))
+    await origin.seen("/", 2)
+    await served.get("/", method="POST")
+    go.set()
+    assert (await asking).body == b"old"
+    origin.route("/", Answer(200, FRESH, b"new"))
+    assert (await served.get("/")).body == b"new"
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
 async def test_an_error_says_nothing_of_the_page(
     served: ServedEdge, origin: ScriptedOrigin, status: int

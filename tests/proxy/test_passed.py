@@ -215,6 +215,18 @@ async def test_other_answers_to_unsafe_methods_are_not_stored(
     assert shop.stored() == []
 
 
+async def test_a_post_that_asks_not_to_be_stored(tmp_path: Path, origin: ScriptedOrigin) -> None:
+    """RFC 9111 5.2.1.5, where the site lets readers have a say."""
+    site = {"cache": {"request_cache_control": "honour"}}
+    async with running(tmp_path, origin, clock=Time(), site=site) as shop:
+        fields = MINUTE | {"Content-Location": "/form"}
+        origin.route("/form", Answer(200, fields, b"posted"))
+        await shop.get("/form", {"Cache-Control": "no-store"}, method="POST")
+        assert shop.stored() == []
+        await shop.get("/form", method="POST")
+        assert len(shop.stored()) == 1
+
+
 async def test_a_post_response_too_long_to_store_is_sent_all_the_same(
     tmp_path: Path, origin: ScriptedOrigin
 ) -> None:

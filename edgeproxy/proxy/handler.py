@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,7 @@ class Handler:
                     if await self._serve(exchange, request, found, status, "stale"):
                         return
                 case Revalidate() | Fetch():
+                    exchange.fwd = decision.fwd
                     if request.method == b"HEAD":
                         if await self._ask_head(exchange, request, found, decision):
                             return
@@ -339,7 +341,10 @@ class Handler:
         self._parts.backoff.failed(spare.stored.id, now)
         detail = "stale-if-error" if failure is None else f"stale-if-error; {failure}"
         status = CacheStatus(
-            fwd="stale", fwd_status=fwd_status, ttl=int(spare.freshness.ttl(now)), detail=detail
+            fwd="stale",
+            fwd_status=fwd_status,
+            ttl=math.floor(spare.freshness.ttl(now)),
+            detail=detail,
         )
         served = await self._serve(exchange, request, spare, status, "stale")
         return None if served else _Again(())

@@ -30,6 +30,7 @@ class Passing:
         self, exchange: Exchange, request: EdgeRequest, why: Pass, *, upgrade: bool = False
     ) -> None:
         """Send this request to the origin for itself alone, and its answer back."""
+        exchange.fwd = why.fwd
         hops = hops_left(request.method, request.fields)
         if hops == 0:
             await _answer_for_itself(exchange)

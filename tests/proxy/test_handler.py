@@ -282,6 +282,8 @@ async def test_an_origin_that_fails(
     origin.route("/", script)
     answer = await served.get("/", method=method, body=b"x" if method == "POST" else None)
     await expect_error(served, answer, status, detail)
+    # RFC 9211 2.2
+    assert answer.cache_status["fwd"] == ("uri-miss" if method == "GET" else "method")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -290,6 +292,20 @@ async def test_an_origin_that_is_late(serve: Serve, origin: ScriptedOrigin, meth
     origin.route("/", [PATIENCE])
     answer = await served.get("/", method=method, body=b"x" if method == "POST" else None)
     await expect_error(served, answer, 504, "origin-timeout-first-byte")
+
+
+async def test_what_stands_in_for_an_error_says_that_it_is_stale(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "max-age=60"}, b"page"))
+    await served.get("/")
+    served.clock.now += 60.5
+    origin.route("/", Answer(503))
+    answer = await served.get("/")
+    assert answer.body == b"page"
+    # RFC 9211 2.4: negative, if only by half a second
+    said = {"fwd": "stale", "fwd-status": "503", "ttl": "-1", "detail": "stale-if-error"}
+    assert answer.cache_status == said
 
 
 async def expect_error(served: ServedEdge, answer: Response, status: int, detail: str) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
+from edgeproxy.admin.auth import admit, bearer
+from edgeproxy.admin.dialects.frame import incoming_of
+from edgeproxy.admin.incoming import read_json_object
 from edgeproxy.admin.models import PurgeRequest
 from edgeproxy.admin.problems import Problem, invalid_fields
 from edgeproxy.admin.selecting import purge_selectors, url_selectors
 from edgeproxy.admin.state import STATE, AdminState
 from edgeproxy.config.server import AdminToken
 from edgeproxy.invalidation.selectors import Mode
+from edgeproxy.invalidation.service import Caller
 
 _MAX_ENTRIES = 1000
 _TOKEN = web.RequestKey("token", AdminToken)
@@ -32,7 +35,15 @@ def build_api(state: AdminState) -> web.Application:
 @web.middleware
 async def _authenticated(request: web.Request, handler: Any) -> web.StreamResponse:
     state = request.app[STATE]
-    request[_TOKEN] = state.authenticator.identify(request.headers.get("Authorization"))
+    request[_TOKEN] = await admit(
+        bearer(incoming_of(request)),
+        state.authenticator,
+        state.edge.ledger,
+        client=request.remote or "",
+        dialect="edgeproxy",
+        rate=None,
+        now=state.edge.now(),
+    )
     response: web.StreamResponse = await handler(request)
     return response
 
@@ -45,8 +56,7 @@ async def purge(request: web.Request) -> web.Response:
     result = await state.edge.service.purge(
         selectors,
         Mode(body.mode),
-        actor=token.name,
-        source=request.remote or "",
+        Caller(token.name, request.remote or ""),
         dry_run=body.dry_run,
     )
     return web.json_response(
@@ -61,31 +71,11 @@ async def purge(request: web.Request) -> web.Response:
 
 
 async def _read_purge(request: web.Request) -> PurgeRequest:
-    content = await request.read()
-    try:
-        body = json.loads(content, object_pairs_hook=_without_repeats)
-    except json.JSONDecodeError as error:
-        detail = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        raise Problem(400, detail) from error
-    except (ValueError, RecursionError) as error:
-        # It is not UTF-8, or has a number too long, or something too deep, to be read.
-        raise Problem(400, "the body is not JSON") from error
-    if not isinstance(body, dict):
-        raise Problem(400, "the body must be a JSON object")
+    body = read_json_object(await request.read())
     try:
         return PurgeRequest.model_validate(body)
     except ValidationError as error:
         raise invalid_fields(error) from error
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of a key that comes twice one value would be lost, and with it what it selects."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Problem(400, f"the body has the key {twice!r} twice")
-    return found
 
 
 async def entries(request: web.Request) -> web.Response:

@@ -8,6 +8,8 @@ from aiohttp import web
 
 from edgeproxy.admin.api import build_api
 from edgeproxy.admin.auth import Authenticator
+from edgeproxy.admin.dialects.frame import dialects
+from edgeproxy.admin.incoming import MAX_BODY
 from edgeproxy.admin.problems import Problem, problems
 from edgeproxy.admin.state import STATE, AdminState
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from edgeproxy.config.server import AdminToken
     from edgeproxy.proxy.edge import Edge
 
-_MAX_BODY = 8 * 1024 * 1024
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -38,7 +39,7 @@ def build_admin(
     takes the connection, an invalidation is the node's.
     """
     state = AdminState(edge, config, Authenticator(tokens), ready)
-    app = web.Application(middlewares=[_outer, problems], client_max_size=_MAX_BODY)
+    app = web.Application(middlewares=[_outer, problems, dialects], client_max_size=MAX_BODY)
     app[STATE] = state
     app.router.add_get("/healthz", _health)
     app.router.add_get("/readyz", _readiness)

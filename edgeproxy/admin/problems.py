@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+
+from edgeproxy.admin.refusals import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import ValidationError
 
-log = logging.getLogger(__name__)
+    from edgeproxy.admin.refusals import Refused
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -69,6 +70,13 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path
 
 
+def problem_of(refused: Refused) -> Problem:
+    """A refusal in the words of the own API."""
+    status = refused.why.status
+    errors = [{"field": fault.field, "detail": fault.detail} for fault in refused.faults]
+    return Problem(status, refused.detail, errors=errors, headers=refused.headers(status))
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
     """Answer every error on the admin port as a problem."""
@@ -81,9 +89,8 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return Problem(error.status, _detail(request, error.status), headers=headers).response()
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return Problem(500, "the edge failed; its log says how").response()
+    except Exception as error:
+        return problem_of(refusal_of(error, f"{request.method} {request.path}")).response()
     return response
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeproxy.admin.auth import permitted, require
+from edgeproxy.admin.auth import environment_of, permitted, require
 from edgeproxy.admin.problems import Problem
 from edgeproxy.invalidation.selectors import Selector
-from edgeproxy.semantics.key import purge_target, target_id
+from edgeproxy.semantics.key import purge_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +24,15 @@ def purge_selectors(
 ) -> tuple[Selector, ...]:
     """The selectors of a purge; raises `Problem` 400 or 403 that names the field that is wrong."""
     selectors: dict[Selector, None] = {}
-    environment = body.environment
+    environment = environment_of(token, body.environment)
     if body.tags or body.everything:
-        for site in named_sites(body.site, sites, token, "purge"):
+        action: Action = "purge-everything" if body.everything else "purge"
+        for site in named_sites(body.site, sites, token, action):
             if body.everything:
-                selectors[Selector(site=site, environment=environment, kind="everything")] = None
+                selectors[Selector.by_everything(site, environment)] = None
                 continue
             for tag in body.tags:
-                selector = Selector(site=site, environment=environment, kind="tag", tag=tag)
-                selectors[selector] = None
+                selectors[Selector.by_tag(site, tag, environment)] = None
     for at, url in enumerate(body.urls):
         for selector in url_selectors(
             url, body.site, sites, token, "purge", field=f"urls[{at}]", environment=environment
@@ -82,16 +82,7 @@ def url_selectors(
         for name in names:
             # What a site leaves out of its keys, a purge leaves out too.
             host, target = purge_target(url, sites.policies[name].key)
-            selectors.append(
-                Selector(
-                    site=name,
-                    environment=environment,
-                    kind="url",
-                    host=host,
-                    target=target,
-                    target_id=target_id(name, target),
-                )
-            )
+            selectors.append(Selector.by_url(name, host, target, environment))
     except ValueError as error:
         errors = [{"field": field, "detail": str(error)}]
         raise Problem(400, f"invalid: {field}", errors=errors) from error

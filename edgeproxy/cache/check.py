@@ -18,6 +18,7 @@ from lmdb.verify import VerifyError, verify
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import ID_SIZE, DamagedRow, body_path
+from edgeproxy.cache.lists import keys_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,13 +124,8 @@ def _check_rows(index: Index) -> None:
     give_up = time.monotonic() + _SECONDS
     with index.reading() as txn:
         rows = index.entries(txn)
-        for name, db in (
-            ("usage", index.usage),
-            ("sites", index.sites),
-            ("targets", index.targets),
-        ):
-            if txn.stat(db)["entries"] != rows:
-                raise Damaged(f"{rows} rows, but another number in the list of {name}")
+        if txn.stat(index.usage)["entries"] != rows:
+            raise Damaged(f"{rows} rows, but another number in use")
         with txn.cursor(index.rows) as cursor:
             # From anywhere, so that each time others are looked at where they are too many.
             more = cursor.set_range(os.urandom(ID_SIZE)) or cursor.first()
@@ -152,7 +148,7 @@ def _is_listed(index: Index, txn: Txn, stored: StoredResponse) -> bool:
         usage is not None
         and usage.body == stored.body
         and txn.get(stored.body.id, db=index.bodies) is not None
-        and all(txn.cursor(db).set_key_dup(key, stored.id) for db, key in index.selecting(stored))
+        and all(txn.cursor(index.lists).set_key_dup(key, stored.id) for key in keys_of(stored))
     )
 
 

@@ -2,9 +2,7 @@
 
     rows      id -> crc32, response                     what is stored, and the truth about it
     usage     id -> last use, hits, cost, body          what eviction goes by
-    sites     site, environment -> ids                  \\
-    tags      site and tag, environment -> ids           } what invalidations select
-    targets   target, host, environment -> ids          /
+    lists     what invalidations select by -> ids       see lists.py
     busters   target -> keys of its `cb:` copies
     bodies    body id -> a small body; the row's id where the body lies elsewhere
     garbage   body id -> since when, kind, length       bodies elsewhere that no row has
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
+from edgeproxy.cache.disk import allocate_lock_file
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.layout import (
     FORMAT,
@@ -35,23 +34,19 @@ from edgeproxy.cache.layout import (
     DamagedRow,
     Usage,
     cost_of,
-    host_key,
     map_size,
     read_row,
     read_usage,
-    site_key,
-    tag_key,
     write_row,
     write_usage,
 )
+from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.stored import BodyRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import TypeAlias
-
-    from lmdb import _Database
 
     from edgeproxy.cache.stored import StoredResponse
 
@@ -74,6 +69,7 @@ class Index:
         self._journal_id = journal_id
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            allocate_lock_file(directory, _MAX_READERS)
             self.env = lmdb.open(
                 str(directory),
                 map_size=map_size(max_bytes),
@@ -101,9 +97,7 @@ class Index:
             self.usage = open_db(b"usage", txn)
             self.bodies = open_db(b"bodies", txn)
             self.garbage = open_db(b"garbage", txn)
-            self.sites = open_db(b"sites", txn, dupsort=True, dupfixed=True)
-            self.tags = open_db(b"tags", txn, dupsort=True, dupfixed=True)
-            self.targets = open_db(b"targets", txn, dupsort=True, dupfixed=True)
+            self.lists = open_db(b"lists", txn, dupsort=True, dupfixed=True)
             self.busters = open_db(b"busters", txn, dupsort=True, dupfixed=True)
             if txn.get(b"format", db=self.meta) is None:
                 txn.put(b"journal", self._journal_id, db=self.meta)
@@ -129,9 +123,10 @@ class Index:
         with self.writing() as txn:
             for db in (self.rows, self.usage, self.bodies, self.garbage):
                 txn.drop(db, delete=False)
-            for db in (self.sites, self.tags, self.targets, self.busters):
+            for db in (self.lists, self.busters):
                 txn.drop(db, delete=False)
             self.set_counter(txn, b"bytes", 0)
+            self.set_counter(txn, b"deadlines", 0)
 
     # -- transactions
 
@@ -218,10 +213,11 @@ class Index:
         """Add a response that is not there, with its body where that is inline; gives its cost."""
         row_id, ref = stored.id, stored.body
         row = write_row(stored)
-        cost = cost_of(len(row), len(stored.tags), ref.length)
+        keys = keys_of(stored)
+        cost = cost_of(len(row), keys, ref.length)
         txn.put(row_id, row, db=self.rows)
-        for db, key in self.selecting(stored):
-            txn.put(key, row_id, db=db)
+        for key in keys:
+            txn.put(key, row_id, db=self.lists)
         if stored.buster:
             txn.put(stored.target_id, stored.primary, db=self.busters)
         if body is None:
@@ -231,6 +227,8 @@ class Index:
             txn.put(ref.id, body, db=self.bodies)
         self._set_usage(txn, row_id, Usage(now, 0, cost, ref))
         self.add_to_counter(txn, b"bytes", cost)
+        if stored.deleted_from:
+            self.add_to_counter(txn, b"deadlines", 1)
         return cost
 
     def replace(self, txn: WriteTxn, old: StoredResponse, new: StoredResponse) -> None:
@@ -238,42 +236,57 @@ class Index:
         row_id = old.id
         row = write_row(new)
         txn.put(row_id, row, db=self.rows)
-        before, after = set(self.selecting(old)), set(self.selecting(new))
-        for db, key in before - after:
-            txn.delete(key, row_id, db=db)
-        for db, key in after - before:
-            txn.put(key, row_id, db=db)
+        before, after = set(keys_of(old)), set(keys_of(new))
+        for key in before - after:
+            txn.delete(key, row_id, db=self.lists)
+        for key in after - before:
+            txn.put(key, row_id, db=self.lists)
+        due = bool(new.deleted_from) - bool(old.deleted_from)
+        if due:
+            self.add_to_counter(txn, b"deadlines", due)
         usage = self.usage_of(txn, row_id)
         if usage is not None:
-            cost = cost_of(len(row), len(new.tags), new.body.length)
+            cost = cost_of(len(row), after, new.body.length)
             self._set_usage(txn, row_id, usage._replace(cost=cost))
             self.add_to_counter(txn, b"bytes", cost - usage.cost)
 
-    def remove(self, txn: WriteTxn, row_id: bytes, now: float) -> int:
-        """Remove a row and free its body; gives its cost, 0 where there is no such row."""
-        value = txn.pop(row_id, db=self.rows)
-        if value is None:
-            return 0
-        last = not self.ids_of(txn, row_id[:PRIMARY_SIZE])
-        try:
-            stored = read_row(row_id, value)
-        except DamagedRow:
-            log.warning("the row %s is damaged and is removed", row_id.hex())
-            self._unlist_everywhere(txn, row_id, last=last)
-        else:
-            for db, key in self.selecting(stored):
-                txn.delete(key, row_id, db=db)
-            if stored.buster and last:
-                txn.delete(stored.target_id, stored.primary, db=self.busters)
-        packed = txn.pop(row_id, db=self.usage)
-        if packed is None:
-            return 0
-        usage = read_usage(packed)
-        txn.delete(usage.body.id, db=self.bodies)
-        if usage.body.kind != "inline":
-            self.discard_body(txn, usage.body, now)
-        self.add_to_counter(txn, b"bytes", -usage.cost)
-        return usage.cost
+    def mark(self, txn: WriteTxn, marked: StoredResponse, old: StoredResponse) -> None:
+        """What an invalidation notes on the row `old`, which is there: nothing else changes."""
+        txn.put(old.id, write_row(marked), db=self.rows)
+        due = bool(marked.deleted_from) - bool(old.deleted_from)
+        if due:
+            self.add_to_counter(txn, b"deadlines", due)
+
+    def remove(self, txn: WriteTxn, row_ids: Iterable[bytes], now: float) -> int:
+        """Remove rows and free their bodies; gives their cost, 0 where there is none of them."""
+        cost = deadlines = 0
+        for row_id in row_ids:
+            value = txn.pop(row_id, db=self.rows)
+            if value is None:
+                continue
+            try:
+                stored = read_row(row_id, value)
+            except DamagedRow:
+                log.warning("the row %s is damaged and is removed", row_id.hex())
+                self._unlist_everywhere(txn, row_id)
+            else:
+                for key in keys_of(stored):
+                    txn.delete(key, row_id, db=self.lists)
+                deadlines += bool(stored.deleted_from)
+                if stored.buster and not self.ids_of(txn, stored.primary):
+                    txn.delete(stored.target_id, stored.primary, db=self.busters)
+            packed = txn.pop(row_id, db=self.usage)
+            if packed is not None:
+                usage = read_usage(packed)
+                txn.delete(usage.body.id, db=self.bodies)
+                if usage.body.kind != "inline":
+                    self.discard_body(txn, usage.body, now)
+                cost += usage.cost
+        if cost:
+            self.add_to_counter(txn, b"bytes", -cost)
+        if deadlines:
+            self.add_to_counter(txn, b"deadlines", -deadlines)
+        return cost
 
     def touch(self, txn: WriteTxn, row_id: bytes, used: float, hits: int) -> None:
         """Note that a response was used."""
@@ -285,10 +298,10 @@ class Index:
     def _set_usage(self, txn: WriteTxn, row_id: bytes, usage: Usage) -> None:
         txn.put(row_id, write_usage(usage), db=self.usage)
 
-    def _unlist_everywhere(self, txn: WriteTxn, row_id: bytes, *, last: bool) -> None:
+    def _unlist_everywhere(self, txn: WriteTxn, row_id: bytes) -> None:
         """Unlist a response whose row can't be read any more, so can't say where it is listed."""
-        listed = [(self.sites, row_id), (self.tags, row_id), (self.targets, row_id)]
-        if last:
+        listed = [(self.lists, row_id)]
+        if not self.ids_of(txn, row_id[:PRIMARY_SIZE]):
             listed.append((self.busters, row_id[:PRIMARY_SIZE]))
         for db, value in listed:
             with txn.cursor(db) as cursor:
@@ -331,18 +344,6 @@ class Index:
                     if len(found) == limit:
                         break
         return found
-
-    # -- what selects a response
-
-    def selecting(self, stored: StoredResponse) -> list[tuple[_Database, bytes]]:
-        """Where a response is listed, other than under its id."""
-        environment = stored.environment.encode()
-        keys = [
-            (self.sites, site_key(stored.site) + environment),
-            (self.targets, stored.target_id + host_key(stored.host) + environment),
-        ]
-        keys += [(self.tags, tag_key(stored.site, tag) + environment) for tag in stored.tags]
-        return keys
 
 
 # LMDB must not have an environment open twice in one process, so those who share one share this.

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import struct
 import zlib
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import msgspec
 
+from edgeproxy.cache.lists import List
 from edgeproxy.cache.stored import BodyKind, BodyRef, StoredResponse, decode, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 RESPONSES, BODIES, SPOOLS = "responses", "bodies", "tmp"
 """The folders of a store; where each worker has one of its own, it is in `worker-<n>`."""
 WORKER = "worker-"
 
-FORMAT = 1
+FORMAT = 2
 PRIMARY_SIZE = 16
 ID_SIZE = 24
-KEY_SIZE = 16
 KINDS: tuple[BodyKind, ...] = get_args(BodyKind)
 
 _MAX_MAP = 1 << 44
@@ -56,23 +56,6 @@ def body_path(directory: Path, body_id: bytes) -> Path:
     return directory / name[-2:] / name
 
 
-def site_key(site: str) -> bytes:
-    """What the keys of a site's list begin with; the environment follows."""
-    return blake2b(site.encode(), digest_size=KEY_SIZE, person=b"site").digest()
-
-
-def tag_key(site: str, tag: str) -> bytes:
-    """What the keys of a tag's list begin with; the environment follows."""
-    # A site's name holds no NUL, so this is unambiguous.
-    text = f"{site}\0{tag}".encode()
-    return blake2b(text, digest_size=KEY_SIZE, person=b"tag").digest()
-
-
-def host_key(host: str) -> bytes:
-    """What stands between a target and the environment in the keys of a target's list."""
-    return blake2b(host.encode(), digest_size=KEY_SIZE, person=b"host").digest()
-
-
 def write_usage(usage: Usage) -> bytes:
     body = usage.body
     return _USAGE.pack(*usage[:3], KINDS.index(body.kind), body.id, body.length, body.crc)
@@ -88,11 +71,18 @@ def map_size(max_bytes: int) -> int:
     return min(2 * max_bytes + 64 * 2**20, _MAX_MAP)
 
 
-def cost_of(row: int, tags: int, body: int) -> int:
-    """About how many bytes of the store a response takes, with its share of the index."""
-    listed = 24 + _NODE
-    small = 2 * listed + 64 + (3 + tags) * listed
+def cost_of(row: int, keys: Collection[bytes], body: int) -> int:
+    """About how many bytes of the store a response takes, with its share of the index: its row and
+    its body have so many bytes, and it is listed under those keys."""
+    listed = sum(_listed(key) for key in keys)
+    small = ID_SIZE + _NODE + 64 + ID_SIZE + _NODE + listed
     return int(small * _FILL) + _space(row) + _space(body)
+
+
+def _listed(key: bytes) -> int:
+    # An id each; a URL's key has hardly another one, and most other keys have many.
+    alone = key[0] in (List.URL, List.SOURCE)
+    return ID_SIZE + _NODE + (len(key) if alone else 0)
 
 
 def _space(size: int) -> int:

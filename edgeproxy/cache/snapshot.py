@@ -5,18 +5,18 @@ from __future__ import annotations
 import heapq
 from contextlib import ExitStack
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from edgeproxy.cache.layout import KEY_SIZE, DamagedRow, host_key, site_key, tag_key
+from edgeproxy.cache.layout import DamagedRow, read_usage
+from edgeproxy.cache.lists import HEAD_SIZE, Span, heads, shortened
 from edgeproxy.cache.writer import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
-    from typing import Literal, TypeAlias
+    from typing import TypeAlias
 
     import lmdb
-    from lmdb import _Database
 
     from edgeproxy.cache.index import Index
     from edgeproxy.cache.stored import StoredResponse
@@ -24,25 +24,11 @@ if TYPE_CHECKING:
     ReadTxn: TypeAlias = lmdb.Transaction[memoryview]
 
 
-class Selects(Protocol):
-    """What picks stored responses: all of a site, those with a tag, or those of a target."""
+class Mark(NamedTuple):
+    """A place in a list: where to go on."""
 
-    @property
-    def kind(self) -> Literal["tag", "url", "everything"]: ...
-    @property
-    def site(self) -> str: ...
-    @property
-    def environment(self) -> str | None:
-        """None: whatever the environment."""
-
-    @property
-    def tag(self) -> str: ...
-    @property
-    def host(self) -> str | None:
-        """For a URL; None: whatever the host."""
-
-    @property
-    def target_id(self) -> bytes: ...
+    key: bytes
+    id: bytes
 
 
 class Snapshot:
@@ -80,102 +66,145 @@ class Snapshot:
         """The journal position up to which all of it has been swept."""
         return min(index.counter(txn, b"settled") for index, txn in self._views)
 
+    @property
     @translated()
-    def count(self, selects: Selects) -> int:
-        """How many responses it picks. With one index this costs the same however many they are."""
-        if len(self._views) > 1:
-            return sum(1 for _ in self._merged(selects, None, None))
-        return sum(
-            cursor.count() for index, txn in self._views for cursor in _lists(index, txn, selects)
-        )
+    def deadlines(self) -> int:
+        """How many responses have a deadline, past or to come."""
+        return sum(index.counter(txn, b"deadlines") for index, txn in self._views)
 
     @translated()
-    def ids(self, selects: Selects, after: bytes | None, limit: int) -> list[bytes]:
-        """The ids of what it picks, in order, at most `limit` of those that follow `after`."""
-        return list(islice(self._merged(selects, after, limit), limit))
+    def count(self, span: Span, at_most: int | None = None) -> int:
+        """How many ids a span lists; more than `at_most` of them need not be counted on.
 
-    @translated()
-    def responses(self, selects: Selects, after: bytes | None, limit: int) -> list[StoredResponse]:
-        """What it picks, in the order of ids, as `ids`: at most `limit` ids.
-
-        Several indexes may have different responses of one id: then they all are here, in a row.
+        With one index, that of one key costs the same however many they are.
         """
+        if len(self._views) > 1:
+            stop = None if at_most is None else at_most + 1
+            return sum(1 for _ in islice(self._merged(span, None, stop), stop))
+        total = 0
+        for index, txn in self._views:
+            cursor = txn.cursor(index.lists)
+            for start, is_open in _runs(cursor, span):
+                for _ in _keys(cursor, start, is_open=is_open, after=None):
+                    total += cursor.count()
+                    if at_most is not None and total > at_most:
+                        return total
+        return total
+
+    @translated()
+    def ids(self, span: Span, after: Mark | None, limit: int) -> list[Mark]:
+        """The ids that a span lists, in order, at most `limit` of those behind `after`."""
+        return list(islice(self._merged(span, after, limit), limit))
+
+    @translated()
+    def read(self, row_id: bytes) -> list[StoredResponse]:
+        """What is stored under an id: one response, or none; several indexes may each have one."""
         found = []
-        for row_id in self.ids(selects, after, limit):
-            for index, txn in self._views:
-                try:
-                    stored = index.row(txn, row_id)
-                except DamagedRow:
-                    continue
-                # Another index need not have the same response under that id.
-                if stored is not None and _picks(selects, stored):
-                    found.append(stored)
+        for index, txn in self._views:
+            try:
+                stored = index.row(txn, row_id)
+            except DamagedRow:
+                continue
+            if stored is not None:
+                found.append(stored)
         return found
 
-    def _merged(self, selects: Selects, after: bytes | None, limit: int | None) -> Iterator[bytes]:
+    @translated()
+    def hits(self, row_id: bytes) -> int:
+        """How often a response has been used, as far as it has been written down."""
+        values = (txn.get(row_id, db=index.usage) for index, txn in self._views)
+        return sum(read_usage(value).hits for value in values if value is not None)
+
+    @translated()
+    def values(
+        self, span: Span, after: bytes | None, limit: int
+    ) -> list[tuple[bytes, int, StoredResponse | None]]:
+        """The different values of an open span of one environment, behind `after`, at most
+        `limit`: each as keys have it, with the number of its ids and one of their responses."""
+        found: dict[bytes, int] = {}
+        (head,) = heads(span)
+        for index, txn in self._views:
+            cursor = txn.cursor(index.lists)
+            start = None if after is None else head + after
+            keys = _keys(cursor, head + span.value, is_open=True, after=start)
+            for key in islice(keys, limit + 1):
+                value = key[HEAD_SIZE:]
+                if value != after:
+                    found[value] = found.get(value, 0) + cursor.count()
+        chosen = sorted(found)[:limit]
+        return [(value, found[value], self._any(head + value)) for value in chosen]
+
+    def _any(self, key: bytes) -> StoredResponse | None:
+        for index, txn in self._views:
+            row_id = txn.get(key, db=index.lists)
+            if row_id is not None:
+                try:
+                    return index.row(txn, bytes(row_id))
+                except DamagedRow:
+                    continue
+        return None
+
+    def _merged(self, span: Span, after: Mark | None, limit: int | None) -> Iterator[Mark]:
         lists = [
-            list(islice(_ids(cursor, after), limit))
+            list(islice(_marks(txn.cursor(index.lists), span, after), limit))
             for index, txn in self._views
-            for cursor in _lists(index, txn, selects)
         ]
-        return (row_id for row_id, _ in groupby(heapq.merge(*lists)))
+        if len(lists) == 1:
+            return iter(lists[0])
+        return (mark for mark, _ in groupby(heapq.merge(*lists)))
 
 
-def _lists(index: Index, txn: ReadTxn, selects: Selects) -> Iterator[lmdb.Cursor[memoryview]]:
-    """A cursor on each of the lists of ids that make up what is picked."""
-    db, prefix = _prefix(index, selects)
-    whole = KEY_SIZE if selects.kind != "url" else 2 * KEY_SIZE
-    cursor = txn.cursor(db)
-    environment = None if selects.environment is None else selects.environment.encode()
-    if environment is not None and len(prefix) == whole:
-        if cursor.set_key(prefix + environment):
-            yield cursor
-        return
-    more = cursor.set_range(prefix)
+def _runs(cursor: lmdb.Cursor[memoryview], span: Span) -> Iterator[tuple[bytes, bool]]:
+    """The runs of keys that make up a span, in order: what each begins with, and whether that is
+    all of the key."""
+    value = shortened(span.value, is_open=span.open)
+    for head in heads(span):
+        if not span.any_host:
+            yield head + value, span.open
+            continue
+        for host in list(_hosts(cursor, head)):
+            whole = host + b"\0" + span.value
+            yield head + shortened(whole, is_open=span.open), span.open
+
+
+def _hosts(cursor: lmdb.Cursor[memoryview], head: bytes) -> Iterator[bytes]:
+    """The hosts in a list of URLs: one step for each."""
+    more = cursor.set_range(head)
     while more:
-        key = cursor.key()
-        if key[: len(prefix)] != prefix:
+        key = bytes(cursor.key())
+        if not key.startswith(head):
             return
-        if environment is None or key[whole:] == environment:
-            yield cursor
-        more = cursor.next_nodup()
+        host = key[HEAD_SIZE:].partition(b"\0")[0]
+        yield host
+        more = cursor.set_range(head + host + b"\1")
 
 
-def _prefix(index: Index, selects: Selects) -> tuple[_Database, bytes]:
-    match selects.kind:
-        case "tag":
-            return index.tags, tag_key(selects.site, selects.tag)
-        case "url":
-            host = b"" if selects.host is None else host_key(selects.host)
-            return index.targets, selects.target_id + host
-        case "everything":
-            return index.sites, site_key(selects.site)
-
-
-def _ids(cursor: lmdb.Cursor[memoryview], after: bytes | None) -> Iterator[bytes]:
-    """The ids of the list that the cursor is on, those after `after`; it stays on that list."""
-    key = bytes(cursor.key())
-    if after is not None:
-        more = cursor.set_range_dup(key, after)
-        if more and cursor.value() == after:
-            more = cursor.next_dup()
-        if not more:
-            cursor.set_key(key)
+def _keys(
+    cursor: lmdb.Cursor[memoryview], start: bytes, *, is_open: bool, after: bytes | None
+) -> Iterator[bytes]:
+    """The keys of a run, from `after` on; the cursor is on each of them in turn."""
+    if not is_open:
+        if (after is None or after <= start) and cursor.set_key(start):
+            yield start
+        return
+    more = cursor.set_range(start if after is None else max(start, after))
+    while more:
+        key = bytes(cursor.key())
+        if not key.startswith(start):
             return
-    for row_id in cursor.iternext_dup():
-        yield bytes(row_id)
-    cursor.set_key(key)
+        yield key
+        more = cursor.set_key(key) and cursor.next_nodup()
 
 
-def _picks(selects: Selects, stored: StoredResponse) -> bool:
-    if selects.environment is not None and stored.environment != selects.environment:
-        return False
-    if stored.site != selects.site:
-        return False
-    match selects.kind:
-        case "tag":
-            return selects.tag in stored.tags
-        case "url":
-            return stored.target_id == selects.target_id and selects.host in (None, stored.host)
-        case "everything":
-            return True
+def _marks(cursor: lmdb.Cursor[memoryview], span: Span, after: Mark | None) -> Iterator[Mark]:
+    key_after = None if after is None else after.key
+    for start, is_open in list(_runs(cursor, span)):
+        for key in _keys(cursor, start, is_open=is_open, after=key_after):
+            if after is not None and key == after.key:
+                more = cursor.set_range_dup(key, after.id)
+                if more and cursor.value() == after.id:
+                    more = cursor.next_dup()
+                if not more:
+                    continue
+            for row_id in cursor.iternext_dup():
+                yield Mark(key, bytes(row_id))

@@ -56,6 +56,8 @@ class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
     invalidated: int
     """The journal position that marked it stale; 0 if none has."""
     body: BodyRef
+    deleted_from: float = 0.0
+    """From then on it is as if it were not there; 0 where no purge has set it a deadline."""
 
     @property
     def id(self) -> bytes:
@@ -67,6 +69,14 @@ class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
         """Whether its body is not the whole: then its Content-Range lines say what it is, and it
         must answer nothing but ranges within that (RFC 9111 3.3). No whole response is a 206."""
         return self.status == 206
+
+    @property
+    def content_type(self) -> str:
+        """Its media type in lower case, without parameters; empty if there is none."""
+        for name, value in self.fields:
+            if name.lower() == b"content-type":
+                return value.partition(b";")[0].strip().lower().decode("latin-1")
+        return ""
 
     @property
     def url(self) -> str:

@@ -21,6 +21,7 @@ from edgeproxy.cache.bodies import (
     checked,
 )
 from edgeproxy.cache.changes import Changes, NoRoom
+from edgeproxy.cache.disk import WriteWatch
 from edgeproxy.cache.errors import (
     BodyMissing,
     BodyUnreachable,
@@ -30,6 +31,7 @@ from edgeproxy.cache.errors import (
 )
 from edgeproxy.cache.index import release_index
 from edgeproxy.cache.layout import WORKER, cost_of
+from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef, encode
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeproxy.cache.bodies import Bodies, ReadBody
-    from edgeproxy.cache.changes import Admit
+    from edgeproxy.cache.changes import Admit, Sweep
     from edgeproxy.cache.index import Index
     from edgeproxy.cache.stored import StoredResponse
 
@@ -80,14 +82,15 @@ class SharedTier:
         self._spools = spools
         self._max_bytes = max_bytes
         self._clock = clock
-        self._writer = Writer(index)
+        self._watch = WriteWatch(spools.parent)
+        self._writer = Writer(index, self._watch)
         self._touched: dict[bytes, tuple[float, int]] = {}
         self._siblings: dict[Path, Index] = {}
         self._siblings_lock = threading.Lock()
 
     def spool(self) -> Spool:
         """Room for a body on its way in."""
-        return Spool(self._spools, INLINE_LIMIT)
+        return Spool(self._spools, INLINE_LIMIT, self._watch)
 
     async def probe(self) -> None:
         """Raises StoreError if the tier can't be used just now."""
@@ -204,6 +207,8 @@ class SharedTier:
         finally:
             if stored is None and body is None:
                 await self._abandon(ref)
+        if stored is not None:
+            self._watch.written()
         return stored
 
     async def _take_body(self, spool: Spool) -> tuple[BodyRef, bytes | None]:
@@ -246,7 +251,7 @@ class SharedTier:
                 if map_full:
                     raise
                 map_full = True
-                need = 2 * cost_of(len(encode(response)), len(response.tags), len(body or b""))
+                need = 2 * cost_of(len(encode(response)), keys_of(response), len(body or b""))
             freed = await self._writer.write(evict, need, self._clock())
             if map_full:
                 # LMDB uses what a transaction has freed from the second one after it on.
@@ -297,16 +302,12 @@ class SharedTier:
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """While it is held nobody writes, and all puts that began before are to be seen."""
-        with translated(), self._index.writing() as txn:
+        with translated(self._index.directory), self._index.writing() as txn:
             yield
             txn.abort()
 
-    def sweep(self, actions: Sequence[tuple[bytes, int, bool]]) -> int:
-        """Apply invalidations in one transaction: (id, journal position, whether to delete).
-
-        A response that was asked for at that position or later is left alone. Gives how many of
-        them apply.
-        """
+    def sweep(self, actions: Sequence[Sweep]) -> int:
+        """Apply invalidations in one transaction; gives how many of them apply."""
         return self._writer.apply(self._changes.sweep, actions)
 
     @property
@@ -364,7 +365,7 @@ class SharedTier:
     @property
     def entries(self) -> int:
         """How many responses are stored."""
-        with translated(), self._index.reading() as txn:
+        with translated(self._index.directory), self._index.reading() as txn:
             return self._index.entries(txn)
 
     async def close(self) -> None:
@@ -379,7 +380,7 @@ class SharedTier:
         release_index(self._index)
 
     def _counter(self, name: bytes) -> int:
-        with translated(), self._index.reading() as txn:
+        with translated(self._index.directory), self._index.reading() as txn:
             return self._index.counter(txn, name)
 
     def _other_workers(self) -> list[Index]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from edgeproxy.cli import check, demo, serve
+from edgeproxy.cli import check, demo, serve, token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     for name, module, summary in (
         ("serve", serve, "run the edge: cache what origins answer"),
         ("check", check, "validate a configuration file, and say what it means"),
+        ("token", token, "make a token for the admin port"),
         ("demo", demo, "run a small shop with an edge in front of it, and show what to try"),
     ):
         sub = commands.add_parser(

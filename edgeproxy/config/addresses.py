@@ -5,8 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgeproxy.config.sizes import shown, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ADDRESS_FORMS = '"HOST:PORT", "[::1]:8080", or ":8080" for every interface'
@@ -151,6 +155,13 @@ def parse_network(value: object) -> Network:
         else:
             raise ValueError(f'{shown(value)} is not the first address of its network: "{network}"')
     raise ValueError(f'{shown(value)} is not a network; give one such as "10.0.0.0/8", "::1"')
+
+
+def within(client: str, networks: Iterable[Network]) -> bool:
+    """Whether an IP address is in any of the networks; what is no address is in none."""
+    address = _ip(client)
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped is not None and any(mapped in network for network in networks)
 
 
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

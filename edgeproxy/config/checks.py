@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edgeproxy.config.server import Memory, Store
 
 
+_MOST_SLOW_TOKENS = 32
+"""A secret that nobody has is compared with all of them: 0.15 s each."""
+
+
 def cross_check(config: Config) -> list[Problem]:
     """What is wrong between settings that are right one by one."""
     return [
@@ -24,6 +28,7 @@ def cross_check(config: Config) -> list[Problem]:
         *_sizes("store", config.store),
         *_sizes("memory", config.memory),
         *_tokens(config),
+        *_dialects(config),
         *_sites(config),
     ]
 
@@ -53,6 +58,13 @@ def _sizes(name: str, tier: Store | Memory) -> Iterator[Problem]:
 def _tokens(config: Config) -> Iterator[Problem]:
     names: dict[str, int] = {}
     hashes: dict[str, int] = {}
+    slow = [token for token in config.admin.tokens if token.secret.slow]
+    if len(slow) > _MOST_SLOW_TOKENS:
+        yield Problem(
+            "admin.tokens",
+            f"{len(slow)} of them have a scrypt hash; more than {_MOST_SLOW_TOKENS} would take too "
+            "long to try: use long random tokens",
+        )
     for number, token in enumerate(config.admin.tokens):
         key = key_path("admin", "tokens", number)
         first = names.setdefault(token.name, number)
@@ -66,6 +78,24 @@ def _tokens(config: Config) -> Iterator[Problem]:
         for place, site in enumerate(token.sites):
             if site != "*" and site not in config.sites:
                 yield Problem(f"{key}.sites[{place}]", _no_site(site, config.sites))
+
+
+def _dialects(config: Config) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for name, settings in config.admin.dialects.named():
+        host = settings.host
+        if host is None:
+            continue
+        key = key_path("admin", "dialects", name, "host")
+        if host.startswith("*."):
+            yield Problem(key, f'"{host}" is not one name; give a name without the star')
+        owner = owners.setdefault(host, key)
+        if owner != key:
+            yield Problem(key, f'"{host}" is {owner} already; one dialect is spoken under a name')
+    for site in config.admin.dialects.brilliant_directories.areas:
+        if site not in config.sites:
+            key = key_path("admin", "dialects", "brilliant_directories", "areas", site)
+            yield Problem(key, _no_site(site, config.sites))
 
 
 def _sites(config: Config) -> Iterator[Problem]:

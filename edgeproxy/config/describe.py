@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.config.sizes import format_duration, format_size
 from edgeproxy.config.urls import AiocacheStore, LmdbStore
 
@@ -84,6 +85,7 @@ def _server(config: Config) -> Iterator[str]:
         yield _row("admin token", _token(token))
     if not config.admin.tokens:
         yield _row("admin token", "EDGEPROXY_ADMIN_TOKEN, else one made and printed at start")
+    yield _row("speaks", _listed(_dialects(config), "its own API alone"))
     workers = config.worker_count()
     yield _row("workers", f"{workers}{', one a core' if config.workers == 'auto' else ''}")
     yield _row("store", _store(config))
@@ -108,8 +110,27 @@ def _listed(items: Iterable[str], nothing: str) -> str:
 
 
 def _token(token: AdminToken) -> str:
-    sites = "all sites" if "*" in token.sites else f"sites {', '.join(token.sites)}"
-    return f"{token.name} may {' and '.join(token.actions)} on {sites}"
+    where = "all sites" if "*" in token.sites else f"sites {', '.join(token.sites)}"
+    parts = [f"{token.name} may {', '.join(token.actions)} on {where}"]
+    if set(token.environments) != set(ENVIRONMENTS):
+        parts.append(f"{' and '.join(token.environments)} alone")
+    if token.expires is not None:
+        parts.append(f"until {token.expires.isoformat()}")
+    if token.max_calls is not None:
+        parts.append(f"for {token.max_calls} calls")
+    if token.rate is not None:
+        parts.append(f"at most {token.rate}")
+    if token.networks:
+        parts.append(f"from {', '.join(map(str, token.networks))}")
+    if not token.enabled:
+        parts.append("DISABLED")
+    return ", ".join(parts)
+
+
+def _dialects(config: Config) -> Iterator[str]:
+    for name, settings in config.admin.dialects.named():
+        if settings.enabled:
+            yield name if settings.host is None else f"{name} (as {settings.host} alone)"
 
 
 def _store(config: Config) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,8 @@ from edgeproxy.config.addresses import (
     parse_network,
 )
 from edgeproxy.config.errors import did_you_mean, one_of
+from edgeproxy.config.hashes import parse_hash
+from edgeproxy.config.rates import Rate, parse_rate
 from edgeproxy.config.sizes import format_duration, format_size, parse_duration, parse_size, shown
 from edgeproxy.config.urls import (
     OriginUrl,
@@ -44,8 +47,9 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TOKEN_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 MAX_WORKERS = 256
+AREA_KINDS = ("tag", "url", "prefix", "type")
+"""What an area of a dialect may pick by: see `AreaPick`."""
 
 
 def folder_of(info: ValidationInfo) -> Path:
@@ -111,14 +115,20 @@ def _name(value: str) -> str:
 
 
 def _token_hash(value: Any) -> str:
-    # Never quoted: whoever pastes the token itself here must not find it in a log.
-    text = value.strip().lower() if isinstance(value, str) else ""
-    if not _TOKEN_HASH.fullmatch(text):
-        raise ValueError(
-            'is not the hash of a token; write "sha256:" and the 64 hex digits that '
-            "`printf %s TOKEN | sha256sum` prints"
-        )
-    return text
+    return parse_hash(value if isinstance(value, str) else "").text
+
+
+def _read_moment(value: Any) -> datetime:
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    # Without an offset it would be another moment on another machine.
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise ValueError(f"{shown(value)} is not a moment; give one such as 2027-01-31T18:00:00Z")
+    return moment
 
 
 def _host_header(value: Any) -> str:
@@ -142,6 +152,16 @@ def _parameter(value: str) -> str:
         raise ValueError(
             f'{shown(value)} is not a query parameter; give a name ("sid"), '
             'or the beginning of names with a star ("utm_*")'
+        )
+    return value
+
+
+def _area_pick(value: str) -> str:
+    kind, colon, what = value.partition(":")
+    if value != "everything" and not (colon and kind in AREA_KINDS and what.strip()):
+        raise ValueError(
+            f'{shown(value)} picks nothing; give "everything", or {one_of(AREA_KINDS)}, a colon '
+            'and what: "tag:menus"'
         )
     return value
 
@@ -214,6 +234,15 @@ Parameter = Annotated[str, Strict(), AfterValidator(_parameter), Kind("query par
 Name = Annotated[str, Strict(), AfterValidator(_name), Kind("name", "editors")]
 TokenHash = Annotated[
     str, PlainValidator(_token_hash), Kind("hash", f"sha256:{'0123456789abcdef' * 4}")
+]
+AreaPick = Annotated[str, Strict(), AfterValidator(_area_pick), Kind("selector", "tag:menus")]
+""" "everything", or KIND:WHAT with a kind of `AREA_KINDS`."""
+CallRate = Annotated[Rate, PlainValidator(parse_rate), _as_text, Kind("rate", "100/60s", _text)]
+Moment = Annotated[
+    datetime,
+    PlainValidator(_read_moment),
+    PlainSerializer(datetime.isoformat, return_type=str),
+    Kind("date and time", "2027-01-31T18:00:00Z", _quoted(datetime.isoformat)),
 ]
 UpstreamUrl = Annotated[
     OriginUrl,

@@ -6,21 +6,30 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
 from edgeproxy.config import scalars
-from edgeproxy.config.addresses import Address, is_ip_address, normal_host
+from edgeproxy.config.addresses import Address, is_ip_address, normal_host, within
+from edgeproxy.config.dialects import Dialects
+from edgeproxy.config.hashes import parse_hash
 from edgeproxy.config.section import Section
 from edgeproxy.config.urls import AiocacheStore, LmdbStore, cache_folder
+
+if TYPE_CHECKING:
+    from edgeproxy.config.hashes import SecretHash
 
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
 
-Action: TypeAlias = Literal["purge", "read"]
-ACTIONS: tuple[Action, ...] = ("purge", "read")
+Action: TypeAlias = Literal["purge", "purge-everything", "read", "issue-token"]
+ACTIONS: tuple[Action, ...] = ("purge", "purge-everything", "read", "issue-token")
+"""Purging what is named, and a whole site; looking; issuing cache-buster tokens."""
+
+Environment: TypeAlias = Literal["production", "preview"]
+ENVIRONMENTS: tuple[Environment, ...] = ("production", "preview")
 
 
 class Certificate(Section):
@@ -58,23 +67,66 @@ class AdminToken(Section):
 
     name: scalars.Name = Field(description="who it is: appears in the journal and in logs")
     hash: scalars.TokenHash = Field(
-        repr=False, description='"sha256:" and the SHA-256 of a long random token, in hex'
+        repr=False,
+        description='"sha256:" and the SHA-256 of a long random token, in hex; for a secret that '
+        "people chose, `scrypt:...`; `edgeproxy token new` makes both",
+    )
+    access_hash: scalars.TokenHash | None = Field(
+        default=None,
+        repr=False,
+        description="the hash of a second secret, for dialects whose calls bear two (Flextype)",
     )
     sites: tuple[scalars.TokenSite, ...] = Field(
         default=("*",), min_length=1, description='names of the sites it is good for; "*" is all'
     )
+    environments: tuple[Annotated[Environment, scalars.choice(*ENVIRONMENTS)], ...] = Field(
+        default=ENVIRONMENTS, min_length=1, description="the environments it may purge"
+    )
     actions: tuple[Annotated[Action, scalars.choice(*ACTIONS)], ...] = Field(
-        default=ACTIONS, min_length=1, description="what it may do: purge, read"
+        default=ACTIONS,
+        min_length=1,
+        description="what it may do: purge what it names, purge-everything of a site, read, "
+        "issue-token (cache busters)",
+    )
+    enabled: scalars.Bool = Field(
+        default=True, description="false: it is known, and refused as disabled"
+    )
+    expires: scalars.Moment | None = Field(
+        default=None, description="when it ends to be good; if absent, never"
+    )
+    max_calls: scalars.Count | None = Field(
+        default=None,
+        description="how many calls it is good for, all workers and restarts together",
+        examples=[1000],
+    )
+    rate: scalars.CallRate | None = Field(
+        default=None, description="calls that it may make in a time, whatever the dialect"
+    )
+    networks: tuple[scalars.TrustedNetwork, ...] = Field(
+        default=(), description="where it may be used from; if empty, from everywhere"
     )
 
     @property
-    def digest(self) -> bytes:
-        """The SHA-256 of the token."""
-        return bytes.fromhex(self.hash.removeprefix("sha256:"))
+    def secret(self) -> SecretHash:
+        """What its secret is known by."""
+        return parse_hash(self.hash)
+
+    @property
+    def access(self) -> SecretHash | None:
+        """What its second secret is known by, if it has one."""
+        return None if self.access_hash is None else parse_hash(self.access_hash)
+
+    def serves(self, site: str) -> bool:
+        """Whether it is good for that site."""
+        return "*" in self.sites or site in self.sites
 
     def may(self, action: Action, site: str) -> bool:
         """Whether it may do that to that site."""
-        return action in self.actions and ("*" in self.sites or site in self.sites)
+        return action in self.actions and self.serves(site)
+
+    def may_come_from(self, client: str) -> bool:
+        """Whether it may be used from that IP address."""
+        return not self.networks or within(client, self.networks)
 
 
 class Admin(Section):
@@ -96,6 +148,14 @@ class Admin(Section):
         "addresses and the host of `address`; others are refused (DNS rebinding)",
         examples=[["admin.shop.example"]],
     )
+    refresh_rate: scalars.Count = Field(
+        default=50,
+        description="most fetches a second of one job that fetches anew what a purge picked",
+        examples=[500],
+    )
+    dialects: Dialects = Field(
+        default_factory=Dialects, description="the vendors' APIs that are spoken here"
+    )
 
     def allows_host(self, host: str) -> bool:
         """Whether a request whose Host field says that is answered.
@@ -105,6 +165,8 @@ class Admin(Section):
         """
         name = normal_host(host)
         if name in ("localhost", self.address.host) or is_ip_address(name):
+            return True
+        if any(settings.host == name for _, settings in self.dialects.named()):
             return True
         parents = (f"*.{name[at + 1 :]}" for at, char in enumerate(name) if char == ".")
         return name in self.allowed_hosts or any(one in self.allowed_hosts for one in parents)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgeproxy.config.addresses import normal_host
+from edgeproxy.config.server import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.key import KeyPolicy
     from edgeproxy.semantics.storing import StoragePolicy
     from edgeproxy.semantics.tags import TagPolicy
-
-Environment: TypeAlias = Literal["production", "preview"]
 
 
 @dataclass(frozen=True, slots=True)

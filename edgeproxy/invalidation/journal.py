@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import fcntl
+import logging
 import os
 import resource
 import secrets
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 import msgspec
 
+from edgeproxy.cache.disk import allocate_lock_file, disk_error
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
-from edgeproxy.invalidation.selectors import Mode, Selector  # noqa: TC001 - in annotations that are read
+from edgeproxy.invalidation.selectors import Mode, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
 
     from lmdb import _StatDict
 
-FORMAT = b"edgeproxy journal 1"
+log = logging.getLogger(__name__)
+
+FORMAT = b"edgeproxy journal 2"
+KEPT_BUSTERS = 10_000
+"""How many of the newest issued cache busters are known; an older one is like any other token."""
 KEPT_RECORDS = 100_000
 """How many of the newest records stay readable after they have been dealt with."""
 
@@ -53,6 +59,31 @@ class JournalDamaged(JournalError):
     """The folder does not hold a whole journal of this version."""
 
 
+class Buster(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An issued cache buster: with it, a URL's response is only good if its fetch began later."""
+
+    token: str
+    site: str
+    host: str | None = None
+    """None: good for all hosts of the site."""
+    target_id: bytes = b""
+    """Empty: good for all targets."""
+
+    def covers(self, site: str, host: str, target_id: bytes) -> bool:
+        """Whether it has been issued for a URL."""
+        return (
+            self.site == site and self.host in (None, host) and self.target_id in (b"", target_id)
+        )
+
+
+class Effect(NamedTuple):
+    """What an invalidation does to what it picks, from its place in the journal on."""
+
+    mode: Mode
+    deleted_from: float
+    """When an INVALIDATE turns into a DELETE, in seconds since the epoch; 0: never."""
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One invalidation, as it was asked for."""
 
@@ -62,6 +93,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was asked for, in seconds since the epoch; nothing is decided by it."""
     mode: Mode
     selectors: tuple[Selector, ...]
+    """What it picks; nothing where it issues a cache buster."""
     actor: str
     """Who asked: the name of a token, or "origin" for what RFC 9111 4.4 asks."""
     source: str
@@ -69,12 +101,24 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     dialect: str = "edgeproxy"
     matched: int | None = None
     """How many stored responses it picked; None: so many that it took effect before the count."""
+    deadline: float = 0.0
+    """Of a DELETE: so many seconds stale may still be served while it is refreshed."""
+    buster: Buster | None = None
+    """The cache buster that it issues."""
     position: int = 0
     """Its place in the journal, 1 for the first; 0 while it is in none."""
+
+    @property
+    def effect(self) -> Effect:
+        """What it does to what it picks."""
+        if self.mode is Mode.DELETE and self.deadline:
+            return Effect(Mode.INVALIDATE, self.time + self.deadline)
+        return Effect(self.mode, 0.0)
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
+_buster_decoder = msgspec.msgpack.Decoder(Buster)
 
 
 class LocalJournal:
@@ -92,16 +136,19 @@ class LocalJournal:
         self._head = head
         self._waiting: list[tuple[Record, asyncio.Future[Record]]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._cramped = False
         with self._errors(), ExitStack() as opened:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_fd = os.open(directory / "append.lock", os.O_RDWR | os.O_CREAT, 0o600)
             opened.callback(os.close, self._lock_fd)
+            allocate_lock_file(directory, _MAX_READERS)
             self._env = lmdb.open(
-                str(directory), map_size=_MAP_BYTES, max_dbs=2, max_readers=_MAX_READERS, mode=0o600
+                str(directory), map_size=_MAP_BYTES, max_dbs=3, max_readers=_MAX_READERS, mode=0o600
             )
             opened.callback(self._env.close)
             self._env.reader_check()
             self._records = self._env.open_db(b"records")
+            self._busters = self._env.open_db(b"busters")
             self._meta = self._env.open_db(b"meta")
             self.id = self._identify()
             """16 random bytes that tell this journal from every other."""
@@ -161,9 +208,37 @@ class LocalJournal:
                     row = _encoder.encode(record)
                     crc = _CRC.pack(zlib.crc32(row))
                     transaction.put(_POSITION.pack(position), crc + row, append=True)
+                    if record.buster is not None:
+                        self._keep_buster(transaction, position, record.buster)
                     written.append(record)
             self._head.publish(position)
         return written
+
+    def _keep_buster(
+        self, transaction: lmdb.Transaction[bytes], position: int, buster: Buster
+    ) -> None:
+        row = _encoder.encode(buster)
+        transaction.put(_POSITION.pack(position), row, db=self._busters, append=True)
+        if transaction.stat(self._busters)["entries"] > KEPT_BUSTERS:
+            with transaction.cursor(self._busters) as cursor:
+                cursor.first()
+                cursor.delete()
+
+    def busters(self) -> list[tuple[int, Buster]]:
+        """The issued cache busters that are known, with the positions of their records, in order.
+
+        They outlive their records.
+        """
+        with self._errors(), self._env.begin(self._busters) as transaction:
+            try:
+                return [
+                    (_position(key), _buster_decoder.decode(value))
+                    for key, value in transaction.cursor()
+                ]
+            except msgspec.DecodeError as error:
+                raise JournalDamaged(
+                    f"the journal in {self.directory} has a damaged cache buster"
+                ) from error
 
     def since(self, position: int, until: int, limit: int = 1000) -> list[Record]:
         """The records after `position` up to `until`, in order, at most `limit`.
@@ -216,16 +291,30 @@ class LocalJournal:
         """
         with self._errors():
             with self._env.begin() as transaction:
-                stats = [transaction.stat(db) for db in (None, self._records, self._meta)]
+                stats = [
+                    transaction.stat(db) for db in (None, self._records, self._busters, self._meta)
+                ]
             used = sum(map(_pages, stats))
             free = self._env.info()["last_pgno"] + 1 - used
         if free * stats[0]["psize"] > _ROOM_BYTES // 2:
             return
-        with suppress(lmdb.Error):
-            with self._env.begin(self._meta, write=True) as transaction:
-                transaction.put(_ROOM, bytes(_ROOM_BYTES))
-            with self._env.begin(self._meta, write=True) as transaction:
-                transaction.delete(_ROOM)
+        try:
+            # What the second one frees, LMDB uses from the fourth on.
+            for content in (bytes(_ROOM_BYTES), b"", b""):
+                with self._env.begin(self._meta, write=True) as transaction:
+                    transaction.put(_ROOM, content)
+        except lmdb.Error as error:
+            if not self._cramped:
+                log.warning(
+                    "the journal in %s can't grow (%s): purges are taken until the %d KiB that it "
+                    "has left are used up",
+                    self.directory, error, free * stats[0]["psize"] // 1024,
+                )  # fmt: skip
+            self._cramped = True
+        else:
+            if self._cramped:
+                log.warning("the journal in %s can grow again", self.directory)
+            self._cramped = False
 
     def verify(self) -> None:
         """Read every record; raises JournalDamaged if one is missing or not as it was written."""
@@ -293,7 +382,7 @@ class LocalJournal:
         except _DAMAGE as error:
             raise JournalDamaged(f"the journal in {self.directory} is damaged: {error}") from error
         except (lmdb.Error, OSError) as error:
-            raise JournalError(f"the journal in {self.directory}: {error}") from error
+            raise JournalError(f"the journal in {disk_error(error, self.directory)}") from error
 
 
 _DAMAGE = (

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from edgeproxy.cache.lists import WHOLE_TARGET, List, Span, url_value
+from edgeproxy.invalidation.patterns import compiled
 from edgeproxy.semantics.key import target_id
+from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
-
-KindName = Literal["tag", "url", "everything"]
+    from collections.abc import Hashable, Iterable, Sequence
 
 
 class Mode(StrEnum):
@@ -26,50 +27,87 @@ class Mode(StrEnum):
     """Never serve it again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A response that is being fetched: all is known of it but what its origin will say."""
+
+    site: str
+    environment: str
+    scheme: str
+    host: str
+    target: bytes
+    target_id: bytes
+    tags: tuple[str, ...] = ()
+    status: int = 0
+    content_type: str = ""
+
+
 class Selectable(Protocol):
-    """What selectors look at: a stored response, or one that is still to come."""
+    """What selectors look at in a stored response; as `StoredResponse` has it."""
 
     @property
     def site(self) -> str: ...
     @property
     def environment(self) -> str: ...
     @property
+    def scheme(self) -> str: ...
+    @property
     def host(self) -> str: ...
+    @property
+    def target(self) -> bytes: ...
     @property
     def target_id(self) -> bytes: ...
     @property
     def tags(self) -> tuple[str, ...]: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def content_type(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A response that is being fetched: all is known of it but its tags."""
-
-    site: str
-    environment: str
-    host: str
-    target_id: bytes
-    tags: tuple[str, ...] = ()
+KeyName: TypeAlias = Literal[
+    "url", "tag", "any_case", "source", "source_host", "prefix", "host", "everything"
+]
 
 
 class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing to invalidate; fields that its kind does not use keep their defaults."""
+    """What to invalidate: what meets all the conditions that are given; of a site, everything.
+
+    `tag`, `source` and `source_host` are to be in the form that `by_tag` and the like give them.
+    """
 
     site: str
-    kind: KindName
     environment: str | None = None
     """None: every environment."""
     tag: str = ""
+    any_case: bool = False
+    """The tag is compared without regard to case, and is in lower case here."""
     host: str | None = None
-    """The host of a URL, as in `CacheKey`; None: all hosts of the site."""
+    """As in `CacheKey`; None: all hosts of the site."""
     target: bytes = b""
     """The canonical target of a URL."""
     target_id: bytes = b""
+    prefix: bytes = b""
+    """What the canonical target begins with, byte for byte."""
+    pattern: str = ""
+    """An RE2 expression that is found somewhere in what `pattern_on` says."""
+    pattern_on: Literal["path", "url"] = "path"
+    """The target with its query, or all of the URL."""
+    source: str = ""
+    """The URL or path of the image that it was made from."""
+    source_host: str = ""
+    """The host of that image."""
+    content_type: str = ""
+    """A media type in lower case, or "image/*" for all of a kind."""
+    status: int = 0
 
     @classmethod
-    def by_tag(cls, site: str, tag: str, environment: str | None = None) -> Selector:
-        """The responses that bear a tag, compared byte for byte."""
-        return cls(site, "tag", environment, tag=tag)
+    def by_tag(
+        cls, site: str, tag: str, environment: str | None = None, *, any_case: bool = False
+    ) -> Selector:
+        """The responses that bear a tag, compared character by character unless `any_case`."""
+        tag = tag.lower() if any_case else tag
+        return cls(site, environment, tag=tag, any_case=any_case)
 
     @classmethod
     def by_url(
@@ -77,57 +115,181 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     ) -> Selector:
         """The responses for a target as `purge_target` gives it: all variants, all `cb:` copies,
         whatever the scheme."""
-        return cls(
-            site, "url", environment, host=host, target=target, target_id=target_id(site, target)
-        )
+        return cls(site, environment, host=host, target=target, target_id=target_id(site, target))
+
+    @classmethod
+    def by_source(cls, site: str, source: str, environment: str | None = None) -> Selector:
+        """The images that were made from one of that URL or path."""
+        return cls(site, environment, source=canonical_source(source))
 
     @classmethod
     def by_everything(cls, site: str, environment: str | None = None) -> Selector:
         """All responses of the site."""
-        return cls(site, "everything", environment)
+        return cls(site, environment)
+
+    @property
+    def everything(self) -> bool:
+        """Whether it picks all of its site, or all of one environment of it."""
+        return self.key_name == "everything" and not self.conditional
+
+    @property
+    def key_name(self) -> KeyName:
+        """By which of its conditions rules and lists are looked up."""
+        if self.target_id:
+            return "url"
+        if self.tag:
+            return "any_case" if self.any_case else "tag"
+        if self.source:
+            return "source"
+        if self.source_host:
+            return "source_host"
+        if self.prefix:
+            return "prefix"
+        return "everything" if self.host is None else "host"
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it has conditions beside the one that it is looked up by."""
+        name = self.key_name
+        if self.pattern or self.content_type or self.status:
+            return True
+        return (
+            (name != "url" and bool(self.target_id))
+            or (name not in ("tag", "any_case") and bool(self.tag))
+            or (name != "source" and bool(self.source))
+            or (name != "source_host" and bool(self.source_host))
+            or (name != "prefix" and bool(self.prefix))
+            or (name not in ("url", "prefix", "host") and self.host is not None)
+        )
+
+    @property
+    def foreseeable(self) -> bool:
+        """Whether a URL tells if what it brings will be picked."""
+        return not (self.tag or self.content_type or self.status)
+
+    def key(self) -> Hashable:
+        """What its rules are filed under, among those of its `key_name`."""
+        match self.key_name:
+            case "url":
+                return self.target_id, self.host
+            case "tag" | "any_case":
+                return self.tag
+            case "source":
+                return self.source
+            case "source_host":
+                return self.source_host
+            case "prefix":
+                return self.prefix, self.host
+            case "host":
+                return self.host
+            case "everything":
+                return None
+
+    @property
+    def exact(self) -> bool:
+        """Whether it picks all that its `spans` list."""
+        return not self.conditional and len(self.prefix) <= WHOLE_TARGET
+
+    def spans(self) -> tuple[Span, ...]:
+        """The lists in which all is that it picks, each once; if not `exact`, more than that."""
+        site, environment = self.site, self.environment
+        match self.key_name:
+            case "url":
+                return (self._urls(self.target, is_open=False),)
+            case "tag":
+                return (Span(List.TAG, site, environment, self.tag.encode()),)
+            case "any_case":
+                folded = self.tag.encode()
+                return (
+                    Span(List.TAG, site, environment, folded),
+                    Span(List.FOLDED_TAG, site, environment, folded),
+                )
+            case "source":
+                return (Span(List.SOURCE, site, environment, self.source.encode()),)
+            case "source_host":
+                return (Span(List.SOURCE_HOST, site, environment, self.source_host.encode()),)
+            case "prefix" | "host":
+                return (self._urls(self.prefix, is_open=True),)
+            case "everything":
+                return (Span(List.SITE, site, environment, b""),)
+
+    def _urls(self, target: bytes, *, is_open: bool) -> Span:
+        if self.host is None:
+            return Span(List.URL, self.site, self.environment, target, open=is_open, any_host=True)
+        value = url_value(self.host, target)
+        return Span(List.URL, self.site, self.environment, value, open=is_open)
 
     def matches(self, stored: Selectable) -> bool:
         """Whether it picks this response."""
-        kind = KINDS[self.kind]
         return (
             stored.site == self.site
             and self.environment in (None, stored.environment)
-            and kind.rule_key(self) in kind.stored_keys(stored)
+            and self.key() in stored_keys(self.key_name, stored, (len(self.prefix),))
+            and (not self.conditional or self._meets(stored))
         )
 
+    def _meets(self, stored: Selectable) -> bool:
+        """Whether a response meets the conditions that are not in the key."""
+        return (
+            self._meets_url(stored)
+            and (not self.status or stored.status == self.status)
+            and (not self.tag or self._tagged(stored))
+            and (not self.content_type or _is_of(stored.content_type, self.content_type))
+        )
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How rules of one kind of selector are filed, and where a stored response looks them up.
+    def _meets_url(self, stored: Selectable) -> bool:
+        if self.host not in (None, stored.host) or not stored.target.startswith(self.prefix):
+            return False
+        if self.source or self.source_host:
+            sources = source_images(stored.scheme, stored.host, stored.target)
+            if self.source and self.source not in sources:
+                return False
+            if self.source_host and self.source_host not in map(source_host, sources):
+                return False
+        return not self.pattern or self._found(stored)
 
-    A selector picks a response of its site and environment when its `rule_key` is among the
-    response's `stored_keys`.
+    def _found(self, stored: Selectable) -> bool:
+        text = stored.target
+        if self.pattern_on == "url":
+            text = f"{stored.scheme}://{stored.host}".encode() + text
+        return compiled(self.pattern).search(text) is not None
+
+    def _tagged(self, stored: Selectable) -> bool:
+        if self.any_case:
+            return any(tag.lower() == self.tag for tag in stored.tags)
+        return self.tag in stored.tags
+
+
+def stored_keys(
+    name: KeyName, stored: Selectable, prefix_lengths: Iterable[int]
+) -> Sequence[Hashable]:
+    """The keys of all selectors with that `key_name` that may pick a response.
+
+    Selectors by prefix have those lengths.
     """
+    match name:
+        case "url":
+            return (stored.target_id, None), (stored.target_id, stored.host)
+        case "tag":
+            return stored.tags
+        case "any_case":
+            return tuple({tag.lower() for tag in stored.tags})
+        case "source":
+            return source_images(stored.scheme, stored.host, stored.target)
+        case "source_host":
+            sources = source_images(stored.scheme, stored.host, stored.target)
+            return tuple({source_host(source) for source in sources})
+        case "prefix":
+            target = stored.target
+            starts = [target[:length] for length in prefix_lengths if length <= len(target)]
+            return tuple((start, host) for start in starts for host in (None, stored.host))
+        case "host":
+            return (stored.host,)
+        case "everything":
+            return (None,)
 
-    rule_key: Callable[[Selector], Hashable]
-    stored_keys: Callable[[Selectable], Sequence[Hashable]]
-    by_url: bool
-    """Whether it is told by the URL alone if a rule picks a response."""
 
-
-KINDS: dict[KindName, Kind] = {
-    "tag": Kind(
-        rule_key=lambda selector: selector.tag,
-        stored_keys=lambda stored: stored.tags,
-        by_url=False,
-    ),
-    "url": Kind(
-        rule_key=lambda selector: (selector.target_id, selector.host),
-        stored_keys=lambda stored: (
-            (stored.target_id, None),
-            (stored.target_id, stored.host),
-        ),
-        by_url=True,
-    ),
-    "everything": Kind(
-        rule_key=lambda _: None,
-        stored_keys=lambda _: (None,),
-        by_url=True,
-    ),
-}
-"""All kinds, by name."""
+def _is_of(content_type: str, wanted: str) -> bool:
+    if wanted.endswith("/*"):
+        return content_type.startswith(wanted[:-1])
+    return content_type == wanted

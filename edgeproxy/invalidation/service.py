@@ -4,31 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeproxy.invalidation.journal import Record
-from edgeproxy.invalidation.rules import Standing
-from edgeproxy.invalidation.selectors import KINDS, Mode, Selector
+from edgeproxy.invalidation.counting import ENOUGH, Count
+from edgeproxy.invalidation.journal import Buster, Record
+from edgeproxy.invalidation.picking import most_used
+from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.semantics.key import target_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from edgeproxy.cache.snapshot import Snapshot
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.journal import LocalJournal
     from edgeproxy.invalidation.view import JournalView
 
-_COUNT_FIRST = 1000
-"""Responses that may have to be looked at one by one before an invalidation takes effect; where
-there are more, they are counted while it does."""
-_STEP = 100
+MAX_CONDITIONAL = 1000
+"""Rules with conditions or deadlines that may wait in one place to be swept for: each look-up there
+goes through them."""
+MAX_DEADLINE = 365 * 86_400.0
+"""Seconds for which a deletion may be put off."""
+MAX_REFRESHED = 10_000
+"""Most responses that one purge has fetched anew."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_BUSTER_LENGTH = 20
+"""As many as nobody guesses."""
 _COUNTS = 64
 """Purges that are counted at a time: each has a read transaction open meanwhile, and LMDB has room
 for so many on the whole node."""
+
+
+class TooManyRules(Exception):
+    """There are too many rules of its kind already that have yet to be swept for: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for something, for the record."""
+
+    actor: str
+    """The name of a token, or of what else let them in."""
+    source: str
+    """From where: an address."""
+    dialect: str = "edgeproxy"
+    """In which API's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +68,17 @@ class PurgeResult:
     matched: int
     """Stored responses of the node that it picked, without those that were deleted before."""
     dry_run: bool
+    job: Job | None = None
+    """What fetches it anew, if that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedBuster:
+    """A cache buster that was issued."""
+
+    token: str
+    site: str
+    position: int
 
 
 class InvalidationService:
@@ -55,48 +91,81 @@ class InvalidationService:
         tier: SharedTier,
         clock: Callable[[], float],
         maybe_in_flight: Callable[[bytes], bool],
+        refresh: Callable[[str, str, Sequence[StoredResponse]], Job],
     ) -> None:
-        """`maybe_in_flight`: False when no worker of the node fetches a target (by its id)."""
+        """`maybe_in_flight`: False when no worker of the node fetches a target (by its id).
+
+        `refresh`: begins to fetch responses anew, in that order, after the purge of that id that
+        somebody of that name asked for.
+        """
         self._journal = journal
         self._view = view
         self._tier = tier
         self._clock = clock
         self._maybe_in_flight = maybe_in_flight
+        self._refresh = refresh
         self._counting = asyncio.Semaphore(_COUNTS)
 
     async def purge(
         self,
         selectors: Sequence[Selector],
         mode: Mode,
-        actor: str,
-        source: str,
+        caller: Caller,
         *,
+        deadline: float = 0.0,
         dry_run: bool = False,
+        refresh: bool = False,
     ) -> PurgeResult:
         """Invalidate or delete what any of the selectors picks.
 
         On return no worker of the node serves it as fresh (or at all), whatever was in the air.
-        Costs the same however much that is. Raises JournalError if it could not be recorded.
+        A DELETE with a `deadline` lets the stale copies be served for so many seconds while they
+        are refreshed. Costs the same however much it picks. With `refresh` what it picked is then
+        fetched anew, what is used most first, by a job. Raises JournalError if it could not be
+        recorded, and TooManyRules.
         """
         if not selectors:
             raise ValueError("a purge needs a selector")
-        draft = self._draft(selectors, mode, actor, source)
+        if not 0 <= deadline <= MAX_DEADLINE or (deadline and mode is not Mode.DELETE):
+            raise ValueError(f"a deadline of {deadline} seconds for {mode.value}")
+        draft = self._draft(selectors, mode, caller, deadline)
+        self._check_room(draft)
         record: Record | None = None
+        hottest: list[StoredResponse] = []
         # The rules that count are those of now, however long the count takes.
         with self._view.hold(self._view.floor):
             async with self._counting:
                 with self._tier.snapshot() as snapshot:
                     position = self._view.catch_up()
-                    count = _Count(snapshot, self._view, selectors)
-                    if count.to_walk > _COUNT_FIRST and not dry_run:
+                    count = Count(snapshot, self._view, draft.selectors)
+                    if count.to_walk > ENOUGH and not dry_run:
                         record = await self._journal.append(draft)
                         position = record.position - 1
                     matched = await count.run(position)
+                    if refresh and not dry_run:
+                        hottest = await most_used(snapshot, draft.selectors, MAX_REFRESHED)
         if dry_run:
             return PurgeResult(None, position, mode, matched, dry_run=True)
         if record is None:
             record = await self._journal.append(msgspec.structs.replace(draft, matched=matched))
-        return PurgeResult(record.id, record.position, mode, matched, dry_run=False)
+        job = self._refresh(record.id, caller.actor, hottest) if refresh else None
+        return PurgeResult(record.id, record.position, mode, matched, dry_run=False, job=job)
+
+    async def issue_buster(
+        self, site: str, caller: Caller, *, host: str | None = None, target: bytes = b""
+    ) -> IssuedBuster:
+        """Issue a cache buster: `/cb:TOKEN/path` is answered by nothing that was asked for before.
+
+        It is good for a site, or for one of its hosts, or for one canonical target. Raises
+        JournalError.
+        """
+        token = "".join(secrets.choice(_LETTERS) for _ in range(_BUSTER_LENGTH))
+        at = target_id(site, target) if target else b""
+        draft = msgspec.structs.replace(
+            self._draft((), Mode.INVALIDATE, caller), buster=Buster(token, site, host, at)
+        )
+        record = await self._journal.append(draft)
+        return IssuedBuster(token, site, record.position)
 
     async def invalidate_changed(
         self, site: str, targets: Iterable[tuple[str, bytes]], tags: Iterable[str] = ()
@@ -115,91 +184,42 @@ class InvalidationService:
         selectors.extend(Selector.by_tag(site, tag) for tag in tags)
         if not selectors:
             return None
-        record = await self._journal.append(self._draft(selectors, Mode.DELETE, "origin", ""))
+        draft = self._draft(selectors, Mode.DELETE, Caller("origin", ""))
+        record = await self._journal.append(draft)
         return record.position
 
-    def _draft(self, selectors: Iterable[Selector], mode: Mode, actor: str, source: str) -> Record:
+    def _draft(
+        self, selectors: Iterable[Selector], mode: Mode, caller: Caller, deadline: float = 0.0
+    ) -> Record:
         return Record(
             id=secrets.token_hex(16),
             time=self._clock(),
             mode=mode,
             selectors=tuple(dict.fromkeys(selectors)),
-            actor=actor,
-            source=source,
+            actor=caller.actor,
+            source=caller.source,
+            dialect=caller.dialect,
+            deadline=deadline,
         )
+
+    def _check_room(self, draft: Record) -> None:
+        """Raises TooManyRules where there is none for the rules of a record."""
+        places = Counter(
+            (each.site, each.environment, each.key_name, each.key())
+            for each in draft.selectors
+            if each.conditional or draft.deadline
+        )
+        for selector in draft.selectors:
+            place = (selector.site, selector.environment, selector.key_name, selector.key())
+            if places[place] and self._view.conditional(selector) + places[place] > MAX_CONDITIONAL:
+                raise TooManyRules(
+                    f"{MAX_CONDITIONAL} invalidations with conditions or deadlines wait to be "
+                    f'applied to the store of site "{selector.site}": try again in a second'
+                )
 
     def _concerned(self, selector: Selector) -> bool:
         # In this order: what is no longer in the air has been stored by then, if it was at all.
         if self._maybe_in_flight(selector.target_id):
             return True
         with self._tier.snapshot() as snapshot:
-            return bool(snapshot.ids(selector, None, 1))
-
-
-class _Count:
-    """Counts the responses in a snapshot that any of some selectors picks, each once.
-
-    What one selector picks the index knows. What several pick together is that of the largest,
-    and what the others pick besides: those are looked at one by one. So is everything of a site
-    where a DELETE has not been swept out of the store yet.
-    """
-
-    def __init__(
-        self, snapshot: Snapshot, view: JournalView, selectors: Iterable[Selector]
-    ) -> None:
-        self._snapshot = snapshot
-        self._view = view
-        settled = snapshot.settled
-        sizes = {selector: snapshot.count(selector) for selector in selectors}
-        picking = sorted(filter(sizes.get, sizes), key=lambda each: sizes[each], reverse=True)
-        self._known = 0
-        self._walks: list[tuple[Selector, int]] = []
-        self.to_walk = 0
-        """How many responses `run` looks at."""
-        # The place of each selector in that order: a response counts for the first that picks it.
-        self._ranks: dict[Hashable, int] = {}
-        sites = set()
-        for rank, selector in enumerate(picking):
-            if selector.site in sites or view.last_delete(selector.site) > settled:
-                self._walks.append((selector, rank))
-                self.to_walk += sizes[selector]
-            else:
-                self._known += sizes[selector]
-            sites.add(selector.site)
-            key = KINDS[selector.kind].rule_key(selector)
-            place = (selector.site, selector.environment, selector.kind, key)
-            self._ranks.setdefault(place, rank)
-
-    async def run(self, until: int) -> int:
-        """The count, by the rules up to position `until`; lets others run on the way."""
-        total = self._known
-        for selector, rank in self._walks:
-            total += await self._walk(selector, rank, until)
-            await asyncio.sleep(0)
-        return total
-
-    async def _walk(self, selector: Selector, rank: int, until: int) -> int:
-        """How many `selector` picks that none before it does."""
-        total = 0
-        after: bytes | None = None
-        while True:
-            ids = self._snapshot.ids(selector, after, _STEP)
-            responses = self._snapshot.responses(selector, after, _STEP)
-            # Several workers may each have a response of one id.
-            total += len({each.id for each in responses if self._counts(each, rank, until)})
-            if len(ids) < _STEP:
-                return total
-            after = ids[-1]
-            await asyncio.sleep(0)
-
-    def _counts(self, stored: StoredResponse, rank: int, until: int) -> bool:
-        places = (
-            (stored.site, environment, name, key)
-            for name, kind in KINDS.items()
-            for key in kind.stored_keys(stored)
-            for environment in (None, stored.environment)
-        )
-        if any(self._ranks.get(place, rank) < rank for place in places):
-            return False
-        verdict = self._view.verdict(stored, stored.position, until)
-        return verdict.standing is not Standing.DELETED
+            return any(snapshot.ids(span, None, 1) for span in selector.spans())

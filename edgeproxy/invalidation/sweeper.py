@@ -11,9 +11,14 @@ import fcntl
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from edgeproxy.cache.changes import Sweep
+from edgeproxy.cache.disk import warn
+from edgeproxy.cache.errors import StoreError
+from edgeproxy.invalidation.picking import Walk
 from edgeproxy.invalidation.selectors import Mode
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.head import SharedHead
-    from edgeproxy.invalidation.journal import LocalJournal
+    from edgeproxy.invalidation.journal import Effect, LocalJournal
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.invalidation.view import JournalView
 
@@ -42,7 +47,7 @@ _RECORDS = 1000
 _ROWS = 200
 """Rows that one transaction changes at most."""
 _SELECTORS = 300
-"""Selectors that one step looks at most."""
+"""Steps of walks that one step of the sweep takes at most."""
 
 
 @dataclass(slots=True)
@@ -50,10 +55,9 @@ class _Due:
     """A rule to apply to what is stored."""
 
     selector: Selector
-    mode: Mode
+    effect: Effect
     position: int
-    after: bytes | None = None
-    """The id up to which that is done."""
+    walk: Walk
 
 
 class Sweeper:
@@ -101,6 +105,10 @@ class Sweeper:
                             await self._make_room()
                         upkeep_at = time.monotonic() + _UPKEEP_INTERVAL
                     await asyncio.sleep(_INTERVAL)
+                except StoreError as error:
+                    # Such as a full disk: the rules do until there is room again.
+                    warn(log, error, "the sweep failed, and is tried again: %s", error)
+                    await asyncio.sleep(_FAILURE_PAUSE)
                 except Exception:
                     log.exception("the sweep failed; next try in %d s", _FAILURE_PAUSE)
                     await asyncio.sleep(_FAILURE_PAUSE)
@@ -123,13 +131,16 @@ class Sweeper:
                 # Records that nobody can read any more: what is older may be anything.
                 settled = records[0].position - 1 if records else head
                 await self._remove_older(settled)
-            due: dict[tuple[Selector, Mode], int] = {}
+            due: dict[tuple[Selector, Effect], int] = {}
             for record in records:
                 settled = record.position
                 for selector in record.selectors:
                     # A later rule picks all that an earlier one of the same selector picked.
-                    due[selector, record.mode] = record.position
-            todo = [_Due(selector, mode, at) for (selector, mode), at in due.items()]
+                    due[selector, record.effect] = record.position
+            todo = [
+                _Due(selector, effect, position, Walk(selector))
+                for (selector, effect), position in due.items()
+            ]
             while todo:
                 began = time.monotonic()
                 await _in_thread(self._step, todo)
@@ -145,19 +156,20 @@ class Sweeper:
 
     def _step(self, todo: list[_Due]) -> None:
         """Apply some of what is to do, the last first, and take from the list what is done."""
-        actions: list[tuple[bytes, int, bool]] = []
+        actions: list[Sweep] = []
+        looked = 0
         with self._tier.snapshot(node=False) as snapshot:
-            for _ in range(_SELECTORS):
-                room = _ROWS - len(actions)
-                if not todo or not room:
-                    break
+            while todo and looked < _SELECTORS and len(actions) < _ROWS:
                 due = todo[-1]
-                ids = snapshot.ids(due.selector, due.after, room)
-                actions += [(each, due.position, due.mode is Mode.DELETE) for each in ids]
-                if len(ids) < room:
+                mode, deleted_from = due.effect
+                picked = due.walk.step(snapshot, _ROWS - len(actions))
+                actions += [
+                    Sweep(row_id, due.position, mode is Mode.DELETE, deleted_from)
+                    for row_id in picked
+                ]
+                looked += 1
+                if due.walk.done:
                     todo.pop()
-                else:
-                    due.after = ids[-1]
         if actions:
             self._tier.sweep(actions)
 
@@ -208,7 +220,9 @@ def settle_if_empty(tier: SharedTier, head: SharedHead) -> None:
     with tier.quiet():
         empty = tier.entries == 0
     if empty and tier.settled < position:
-        tier.settle(position)
+        # A disk that is full is no reason not to start: what is spared is only time.
+        with suppress(StoreError):
+            tier.settle(position)
 
 
 async def _in_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

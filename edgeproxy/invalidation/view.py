@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeproxy.invalidation.rules import VALID, RuleTable, Standing, Verdict
+from edgeproxy.invalidation.journal import KEPT_BUSTERS
+from edgeproxy.invalidation.rules import VALID, RuleTable, Standing, Verdict, earlier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from edgeproxy.cache.memory import Entry, MemoryTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.head import SharedHead
-    from edgeproxy.invalidation.journal import LocalJournal
-    from edgeproxy.invalidation.selectors import Expected
+    from edgeproxy.invalidation.journal import Buster, LocalJournal
+    from edgeproxy.invalidation.selectors import Expected, Selector
 
 MAX_HELD = 100_000
 """How many records a hold may hold back; what is in the air for longer is not stored."""
@@ -35,9 +37,12 @@ class JournalView:
     loop's.
     """
 
-    def __init__(self, journal: LocalJournal, head: SharedHead, settled: int) -> None:
+    def __init__(
+        self, journal: LocalJournal, head: SharedHead, settled: int, clock: Callable[[], float]
+    ) -> None:
         """`settled`: the position up to which the worker's shared tier has been swept."""
         self._journal = journal
+        self._clock = clock
         self._head = head.word
         self._lock = threading.Lock()
         self._table = RuleTable()
@@ -48,6 +53,9 @@ class JournalView:
         self._position = settled
         # Up to here records were trimmed unread: nothing older is known to be good.
         self._unread = 0
+        self._busters: dict[str, tuple[int, Buster]] = {
+            buster.token: (position, buster) for position, buster in journal.busters()
+        }
         self.catch_up()
 
     def __len__(self) -> int:
@@ -68,7 +76,8 @@ class JournalView:
         """How a response stands that was good at position `since`, by the rules known now.
 
         Rules after position `until`, if it is given, don't count. A response of a position that
-        the journal has not reached is another journal's: DELETED.
+        the journal has not reached is another journal's, and one whose deadline has come is as
+        good as gone: DELETED.
         """
         with self._lock:
             return self._judge(stored, since, until)
@@ -87,7 +96,7 @@ class JournalView:
         if verdict.standing is Standing.DELETED:
             return None
         if verdict.standing is Standing.INVALIDATED:
-            return msgspec.structs.replace(stored, invalidated=verdict.position)
+            return marked(stored, verdict)
         return stored
 
     def may_concern(self, expected: Expected, since: int) -> bool:
@@ -97,6 +106,25 @@ class JournalView:
             return False
         with self._lock:
             return since < self.floor or self._table.may_concern(expected, since)
+
+    def issued_at(self, token: str, site: str, host: str, target_id: bytes) -> int:
+        """The position at which a cache buster was issued for a URL; 0 if it was not."""
+        self.catch_up()
+        position, buster = self._busters.get(token, (0, None))
+        return position if buster is not None and buster.covers(site, host, target_id) else 0
+
+    def _learn(self, position: int, buster: Buster) -> None:
+        # Of those with one name, which chance makes none of, the newest one counts.
+        self._busters.pop(buster.token, None)
+        self._busters[buster.token] = position, buster
+        if len(self._busters) > KEPT_BUSTERS:
+            del self._busters[next(iter(self._busters))]
+
+    def conditional(self, selector: Selector) -> int:
+        """How many rules that are not dropped yet lie in the way of what `selector` concerns."""
+        self.catch_up()
+        with self._lock:
+            return self._table.conditional(selector)
 
     def last_delete(self, site: str) -> int:
         """The position of the newest DELETE known for a site; 0 if none is."""
@@ -143,7 +171,7 @@ class JournalView:
             memory.discard(entry.stored.id)
             return
         if verdict.standing is Standing.INVALIDATED:
-            entry.stored = msgspec.structs.replace(entry.stored, invalidated=verdict.position)
+            entry.stored = marked(entry.stored, verdict)
         entry.checked = head
 
     def _read_on(self) -> int:
@@ -156,11 +184,22 @@ class JournalView:
                 self._unread = records[0].position - 1 if records else head
                 self._position = self._unread
             for record in records:
-                self._table.add(record.position, record.mode, record.selectors)
+                mode, deleted_from = record.effect
+                self._table.add(record.position, mode, record.selectors, deleted_from)
+                if record.buster is not None:
+                    self._table.note_issue(record.position, record.buster.site)
+                    self._learn(record.position, record.buster)
                 self._position = record.position
         return self._position
 
     def _judge(self, stored: StoredResponse, since: int, until: int | None) -> Verdict:
+        verdict = self._standing(stored, since, until)
+        deadline = earlier(stored.deleted_from, verdict.deleted_from)
+        if deadline and deadline <= self._clock():
+            return Verdict(Standing.DELETED, max(verdict.position, stored.invalidated))
+        return verdict
+
+    def _standing(self, stored: StoredResponse, since: int, until: int | None) -> Verdict:
         if stored.position > self._position:
             # Another worker may have stored it after this one looked at the head.
             self._read_on()
@@ -171,6 +210,15 @@ class JournalView:
         if since >= self._position:
             return VALID
         return self._table.verdict(stored, since, until)
+
+
+def marked(stored: StoredResponse, verdict: Verdict) -> StoredResponse:
+    """The response with a verdict of INVALIDATED written on it."""
+    return msgspec.structs.replace(
+        stored,
+        invalidated=max(stored.invalidated, verdict.position),
+        deleted_from=earlier(stored.deleted_from, verdict.deleted_from),
+    )
 
 
 class Hold:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import MemoryTier
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.head import SharedHead
+from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
+from edgeproxy.invalidation.ledger import Ledger
+from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -29,6 +33,7 @@ from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
+from edgeproxy.proxy.refresh_ahead import RefreshAhead
 from edgeproxy.proxy.refreshing import Refreshing
 from edgeproxy.proxy.retrieving import Retrieving
 from edgeproxy.proxy.server import EdgeServer
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.model import Config
+    from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.refused import Refused
@@ -74,8 +80,10 @@ class Edge:
 
     server: EdgeServer
     service: InvalidationService
+    ledger: Ledger
     tier: SharedTier
     view: JournalView
+    jobs: Jobs
 
     def __init__(
         self, config: Config, place: Place, clock: Callable[[], float], access_log: AccessSink
@@ -108,7 +116,7 @@ class Edge:
         )
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)
-        self.view = JournalView(journal, head, self.tier.settled)
+        self.view = JournalView(journal, head, self.tier.settled, clock)
         in_flight = InFlight(place.filters, place.worker)
         remembered = RememberedTargets(place.remembered)
 
@@ -117,8 +125,15 @@ class Edge:
             return in_flight.may_be(target_id) or remembered.may_have(target_id)
 
         self.service = InvalidationService(
-            journal, self.view, self.tier, clock, maybe_in_flight=concerned
+            journal,
+            self.view,
+            self.tier,
+            clock,
+            maybe_in_flight=concerned,
+            refresh=self._refresh_ahead,
         )
+        self.ledger = Ledger(place.directory / "ledger")
+        self._closing.callback(self.ledger.close)
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)
         memory_object = config.memory.max_object_bytes
@@ -146,6 +161,9 @@ class Edge:
         self._pools = Pools(clock)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
+        self.jobs = Jobs(place.runtime_dir / "jobs")
+        self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
+        self._closing.push_async_callback(self._ahead.close)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -173,7 +191,8 @@ class Edge:
             self._pools,
         )
         self._closing.push_async_callback(refreshing.close)
-        peers = PeerServer(place.runtime_dir, fetching.find_flight)
+        open_body = self.tier.open if self.tier.per_worker else None
+        peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
         await peers.start()
         self._closing.push_async_callback(peers.close)
         self.server = EdgeServer(
@@ -224,12 +243,16 @@ class Edge:
 
     # -- for the admin side
 
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._clock()
+
     async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
         """All about what is stored for a selector, at most `limit` of it."""
         self.view.catch_up()
         policy, now = self.sites.policies[selector.site], self._clock()
         with self.tier.snapshot() as snapshot:
-            found = snapshot.responses(selector, None, limit)
+            found = list(islice(picked(snapshot, selector), limit))
         return [
             explain(
                 stored,
@@ -239,7 +262,6 @@ class Edge:
                 now=now,
             )
             for stored in found
-            if selector.matches(stored)
         ]
 
     def notes(self, selector: Selector) -> list[str]:
@@ -254,6 +276,10 @@ class Edge:
             if reason is not None:
                 notes.append(f"{key.url}: the last answer was not stored: {reason}")
         return notes
+
+    def _refresh_ahead(self, purge_id: str, actor: str, picked: Sequence[StoredResponse]) -> Job:
+        rate = self._config.admin.refresh_rate
+        return self._ahead.start(purge_id, actor, picked, self.sites, rate)
 
     def _log_refused(self, client: str, start_line: bytes, refused: Refused) -> None:
         """Requests that were no requests are in the access log, too."""
@@ -282,8 +308,10 @@ class Edge:
         )
 
     def _is_dead(self, stored: StoredResponse) -> bool:
-        """Whether a stored response can never answer again: too old even for a failing origin, and
-        nothing in it to ask the origin about (RFC 9111 4.3.1)."""
+        """Whether a stored response can never answer again: past a purge's deadline, or too old
+        even for a failing origin with nothing in it to ask the origin about (RFC 9111 4.3.1)."""
+        if stored.deleted_from and stored.deleted_from <= self._clock():
+            return True
         policy = self.sites.policies.get(stored.site)
         if policy is None:
             # A site may come back with the next reload; until then only eviction takes its space.

@@ -113,7 +113,14 @@ class Fetching:
         if flight is not None and flight.readers < request.policy.max_waiters:
             return flight, False
         tier, target = self._parts.tier, request.key
-        expected = Expected(target.site, request.environment, target.host, target.target_id)
+        expected = Expected(
+            target.site,
+            request.environment,
+            target.scheme,
+            target.host,
+            target.target,
+            target.target_id,
+        )
         position = self._parts.view.catch_up()
         flight = Flight(tier.spool(), tier.max_object_bytes, expected, position, part)
         if not alone:
@@ -201,7 +208,9 @@ class Fetching:
         self, flight: Flight, request: EdgeRequest, known: Found | None
     ) -> bool:
         now = self._parts.clock()
-        looked = self._parts.lookup.find(request.key.primary, request.fields, request.policy, now)
+        looked = self._parts.lookup.find(
+            request.key.primary, request.fields, request.policy, now, request.not_before
+        )
         found = looked.found
         if found is None and flight.part is not None:
             incomplete = self._parts.incomplete.select(request)
@@ -221,10 +230,12 @@ class Fetching:
     async def _relay(
         self, flight: Flight, request: EdgeRequest, outcome: Shared, body: AsyncIterator[bytes]
     ) -> None:
+        to_keep, done = self._parts.tier.per_worker, 0
         async for chunk in body:
-            if not await flight.append(chunk):
+            done += len(chunk)
+            if not await flight.append(chunk, hold_back=to_keep and done == outcome.content_length):
                 raise Unkept
-        if self._parts.tier.per_worker and not flight.outgrown:
+        if to_keep and not flight.outgrown:
             await self._parts.retrieving.keep(flight, request.policy, outcome.response)
         flight.land()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import BodyMissing
+from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import (
     Candidate,
@@ -25,9 +26,8 @@ from edgeproxy.proxy.decide import (
 from edgeproxy.proxy.errors import (
     EdgeError,
     NotValidated,
-    OriginDisconnected,
     OriginFailed,
-    OriginUnreachable,
+    PeerLost,
 )
 from edgeproxy.proxy.exchange import Exchange
 from edgeproxy.proxy.intake import Intake, Misdirected
@@ -144,13 +144,17 @@ class Handler:
                 await exchange.refuse(status_code, detail, CacheStatus(detail=detail))
                 return
         parts = self._parts
+        if request.key.buster:
+            request = honour_buster(request, parts.view)
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
         for _ in range(_ROUNDS):
             now = parts.clock()
-            looked = parts.lookup.find(request.key.primary, request.fields, request.policy, now)
+            looked = parts.lookup.find(
+                request.key.primary, request.fields, request.policy, now, request.not_before
+            )
             found = looked.found
-            in_part = found is None and request.method == b"GET"
+            in_part = found is None and request.method == b"GET" and not request.not_before
             incomplete = parts.incomplete.select(request) if in_part else None
             if incomplete is not None and incomplete.ranges:
                 found = incomplete.found
@@ -257,6 +261,13 @@ class Handler:
             except TimeoutError:
                 await self._passing.send(exchange, request, Pass(decision.fwd, "collapse-timeout"))
                 return None
+            except PeerLost as error:
+                # That says nothing of the origin: others will bring it, or this one asks itself.
+                if not exchange.retried:
+                    exchange.retried = True
+                    return _Again(vary)
+                await self._passing.send(exchange, request, Pass(decision.fwd, error.detail))
+                return None
             except (OriginFailed, RemoteFailure) as error:
                 if spare is not None:
                     return await self._serve_on_error(exchange, request, spare, None, error.detail)
@@ -265,7 +276,7 @@ class Handler:
                     # That failure was another request's; this one is owed a try of its own.
                     exchange.retried = True
                     return _Again(vary)
-                if found is not None and found.freshness.no_stale and _cut_off(error):
+                if found is not None and found.freshness.no_stale and error.disconnected:
                     raise NotValidated(error) from error
                 raise
             match outcome:
@@ -369,7 +380,7 @@ class Handler:
             try:
                 await self._passing.send(exchange, request, why)
             except OriginFailed as error:
-                if found is not None and found.freshness.no_stale and _cut_off(error):
+                if found is not None and found.freshness.no_stale and error.disconnected:
                     raise NotValidated(error) from error
                 raise
             return True
@@ -385,8 +396,3 @@ class Handler:
             return await self._serve_on_error(exchange, request, spare, answer.status, None) is None
         await self._passing.hand_on(exchange, request, answer, why, position)
         return True
-
-
-def _cut_off(error: EdgeError) -> bool:
-    """Whether the edge is what RFC 9111 4.2.4 calls disconnected."""
-    return error.detail in (OriginUnreachable.detail, OriginDisconnected.detail)

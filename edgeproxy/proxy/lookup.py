@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from edgeproxy.cache.memory import Entry
 from edgeproxy.invalidation.rules import Standing
+from edgeproxy.invalidation.view import marked
 from edgeproxy.proxy.decide import Validity
 from edgeproxy.semantics.age import date_value
 from edgeproxy.semantics.fields import Fields
@@ -84,20 +83,30 @@ class Lookup:
         self._remembered = remembered
         self._memory_object = memory_object
 
-    def find(self, primary: bytes, fields: Fields, policy: SitePolicy, now: float) -> Looked:
-        """The stored response for a request with these `fields`, the newest where several match.
+    def find(
+        self,
+        primary: bytes,
+        fields: Fields,
+        policy: SitePolicy,
+        now: float,
+        not_before: int = 0,
+    ) -> Looked:
+        """The stored response for a request with these `fields`, the newest where several match;
+        none that was asked for before the journal was at `not_before`.
 
         Synchronous: between reading a response and judging it nothing else runs, so no rule can be
         dropped in between.
         """
         head = self._view.catch_up()
-        found = self._in_memory(primary, fields, head)
+        found = self._in_memory(primary, fields, head, now)
+        if found is not None and found.stored.position < not_before:
+            found = None
         if found is not None and found.validity is Validity.VALID and found.freshness.is_fresh(now):
             return Looked(found, (), other_variants=False)
         # Another worker may have refreshed what is stale, purged or missing here.
-        return self._in_tier(primary, fields, policy, found, head)
+        return self._in_tier(primary, fields, policy, found, head, not_before)
 
-    def _in_memory(self, primary: bytes, fields: Fields, head: int) -> Found | None:
+    def _in_memory(self, primary: bytes, fields: Fields, head: int, now: float) -> Found | None:
         matching = [
             entry
             for entry in self._memory.get(primary)
@@ -109,6 +118,9 @@ class Lookup:
         if len(matching) > 1:
             best = max(matching, key=lambda entry: recency(entry.stored, entry.fields))
         stored = best.stored
+        if stored.deleted_from and stored.deleted_from <= now:
+            self._memory.discard(stored.id)
+            return None
         invalidated = stored.invalidated != 0
         if best.checked != head:
             if best.checked < self._view.floor:
@@ -134,6 +146,7 @@ class Lookup:
         policy: SitePolicy,
         known: Found | None,
         head: int,
+        not_before: int,
     ) -> Looked:
         best: tuple[StoredResponse, Fields] | None = None
         vary: tuple[bytes, ...] = ()
@@ -145,14 +158,14 @@ class Lookup:
                 continue
             if newest is None or newness(stored) > newness(newest):
                 newest, vary = stored, tuple(name for name, _ in stored.selecting)
-            if stored.incomplete:
+            if stored.incomplete or stored.position < not_before:
                 continue
             stored_fields = Fields(stored.fields)
             if not matches(stored.selecting, fields, stored_fields):
                 others = True
             elif best is None or recency(stored, stored_fields) > recency(*best):
                 if verdict.standing is Standing.INVALIDATED:
-                    stored = msgspec.structs.replace(stored, invalidated=verdict.position)
+                    stored = marked(stored, verdict)
                 best = stored, stored_fields
         if best is None:
             if known is None:

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import unconditional
@@ -75,7 +76,7 @@ class Retrieving:
             if found is not None and self.lookup.deleted(found):
                 # Not even to be validated: it may have been deleted for being wrong.
                 found = None
-            if found is None:
+            if found is None and not request.not_before:
                 completion = await self.incomplete.completion(request)
                 if completion is not None:
                     done, _ = await self._complete(errand, completion)
@@ -231,7 +232,7 @@ class Retrieving:
         try:
             await self.keeping.put(flight.spool, policy, response)
         except StoreError as error:
-            log.warning("%s is not stored: %s", response.url, error)
+            warn(log, error, "%s is not stored: %s", response.url, error)
         return True
 
     async def _keep_cut(

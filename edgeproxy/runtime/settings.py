@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
+from edgeproxy.config.hashes import sha256_hash
 from edgeproxy.config.server import AdminToken
 from edgeproxy.runtime.access_log import AccessLogSettings
 
@@ -41,8 +41,7 @@ class FallbackToken:
 
 
 def _token(name: str, secret: str) -> AdminToken:
-    digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-    return AdminToken(name=name, hash=f"sha256:{digest}")
+    return AdminToken(name=name, hash=sha256_hash(secret.encode("utf-8", "surrogateescape")))
 
 
 def reloaded(running: Config, new: Config) -> Config:

@@ -7,7 +7,7 @@ may tell them apart. What else a site wants to be one resource, its `KeyPolicy` 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from urllib.parse import quote, quote_from_bytes
 
@@ -128,8 +128,14 @@ def cache_key(site: str, scheme: str, host: str, target: bytes, policy: KeyPolic
     host = canonical_host(scheme, host)
     buster, rest = split_cache_buster(target)
     target = policy.canonical_target(rest)
-    primary = _digest(b"primary", site.encode(), scheme.encode(), host.encode(), target, buster)
+    primary = _primary(site, scheme, host, target, buster)
     return CacheKey(site, scheme, host, target, buster, primary, target_id(site, target))
+
+
+def without_buster(key: CacheKey) -> CacheKey:
+    """The key of the same URL without its `cb:` segment."""
+    primary = _primary(key.site, key.scheme, key.host, key.target, b"")
+    return replace(key, buster=b"", primary=primary)
 
 
 def target_id(site: str, target: bytes) -> bytes:
@@ -166,6 +172,10 @@ def purge_target(url_or_path: str, policy: KeyPolicy) -> tuple[str | None, bytes
         raise ValueError(f"{url_or_path!r} is neither an http(s) URL nor a path beginning with '/'")
     _, rest = split_cache_buster(_to_uri(target))
     return host, policy.canonical_target(rest)
+
+
+def _primary(site: str, scheme: str, host: str, target: bytes, buster: bytes) -> bytes:
+    return _digest(b"primary", site.encode(), scheme.encode(), host.encode(), target, buster)
 
 
 def _digest(purpose: bytes, *parts: bytes) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from yarl import URL
 
 from edgeproxy.admin.app import build_admin
 from tests.kit.toml import merged
@@ -84,12 +86,22 @@ class AdminPort:
         secret: str | None = MASTER,
         headers: Mapping[str, str] | None = None,
     ) -> Called:
-        """A request; a body that is not bytes is sent as JSON."""
+        """A request; a body that is not bytes is sent as JSON, bytes without a Content-Type."""
         named = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            named.setdefault("Content-Type", "application/json")
         if secret is not None:
             named["Authorization"] = f"Bearer {secret}"
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        return await answered(await self.client.request(method, target, data=data, headers=named))
+        return await answered(
+            await self.client.request(
+                method,
+                URL(target, encoded=True),
+                data=data,
+                headers=named,
+                skip_auto_headers=["Content-Type"],
+            )
+        )
 
     async def purge(self, secret: str | None = MASTER, **body: Any) -> Called:
         return await self.call("POST", "/v1/purge", body, secret=secret)
@@ -101,21 +113,33 @@ async def answered(response: ClientResponse) -> Called:
     return Called(response.status, response.headers, json.loads(text) if text else None)
 
 
-@pytest.fixture
-async def port(
-    tmp_path: Path, origin: ScriptedOrigin, aiohttp_client: AiohttpClient
+@asynccontextmanager
+async def admin_port(
+    folder: Path,
+    origin: ScriptedOrigin,
+    aiohttp_client: AiohttpClient,
+    config: Mapping[str, Any],
 ) -> AsyncIterator[AdminPort]:
-    """The admin port of an edge in front of `origin`, with TWO_SITES."""
+    """The admin port of an edge in front of `origin`, with `config` laid on TWO_SITES."""
     blog = {"sites": {"blog": {"origins": [{"url": origin.url}]}}}
-    changes = merged(TWO_SITES, blog)
-    config = edge_config(tmp_path, origin, config=changes)
+    changes = merged(merged(TWO_SITES, blog), config)
+    whole = edge_config(folder, origin, config=changes)
     missing: list[str] = []
 
     async def ready() -> list[str]:
         return missing
 
-    async with running(tmp_path, origin, config=changes) as served:
-        app = build_admin(served.edge, config, config.admin.tokens, ready)
+    async with running(folder, origin, config=changes) as served:
+        app = build_admin(served.edge, whole, whole.admin.tokens, ready)
         client = await aiohttp_client(app)
-        yield AdminPort(served, config, app, client, missing, origin)
+        yield AdminPort(served, whole, app, client, missing, origin)
         await client.close()
+
+
+@pytest.fixture
+async def port(
+    tmp_path: Path, origin: ScriptedOrigin, aiohttp_client: AiohttpClient
+) -> AsyncIterator[AdminPort]:
+    """The admin port of an edge in front of `origin`, with TWO_SITES."""
+    async with admin_port(tmp_path, origin, aiohttp_client, {}) as made:
+        yield made

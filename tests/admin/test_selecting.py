@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edgeproxy.admin.models import PurgeRequest
-from edgeproxy.admin.problems import Problem
+from edgeproxy.admin.problems import Problem, problem_of
+from edgeproxy.admin.refusals import Refused
 from edgeproxy.admin.selecting import named_sites, purge_selectors, url_selectors
 from edgeproxy.config.server import AdminToken
 from edgeproxy.config.sites import SiteTable
@@ -29,9 +30,10 @@ def selected(sites: SiteTable, by: AdminToken, **body: Any) -> tuple[Selector, .
 
 
 def refusal(sites: SiteTable, by: AdminToken, **body: Any) -> Problem:
-    with pytest.raises(Problem) as caught:
+    """What the caller is told."""
+    with pytest.raises((Problem, Refused)) as caught:
         selected(sites, by, **body)
-    return caught.value
+    return caught.value if isinstance(caught.value, Problem) else problem_of(caught.value)
 
 
 # -- tags, and everything
@@ -263,13 +265,13 @@ def test_the_field_that_is_wrong_is_named(
     ("by", "body", "said"),
     [
         (editor, {"tags": ["a"], "site": "blog"}, 'purge on site "blog"'),
-        (editor, {"everything": True, "site": "blog"}, 'purge on site "blog"'),
+        (editor, {"everything": True, "site": "blog"}, 'purge-everything on site "blog"'),
         (editor, {"urls": ["https://blog.test/"]}, 'purge on site "blog"'),
         (editor, {"urls": ["https://shop.test/", "https://blog.test/"]}, 'purge on site "blog"'),
         (editor, {"urls": ["/"], "site": "blog"}, 'purge on site "blog"'),
         (editor, {"tags": ["a"], "site": "nothing"}, 'purge on site "nothing"'),
         (reader, {"tags": ["a"], "site": "shop"}, 'purge on site "shop"'),
-        (reader, {"everything": True, "site": "*"}, "purge on any site"),
+        (reader, {"everything": True, "site": "*"}, "purge-everything on any site"),
         (reader, {"urls": ["/"], "site": "*"}, "purge on any site"),
         (reader, {"urls": ["https://shop.test/"]}, 'purge on site "shop"'),
         (reader, {"tags": ["a"]}, "purge on any site"),

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from edgeproxy.cache.lists import List, Span, keys_of, url_value
+from edgeproxy.cache.snapshot import Mark, Snapshot
 from edgeproxy.cache.store import SharedTier, open_tier
 from edgeproxy.cache.stored import UNWRITTEN, StoredResponse
 from edgeproxy.config.model import Config
@@ -48,27 +50,36 @@ def copy_of(name: str, token: str, **changes: Any) -> StoredResponse:
     return response(name, primary=own.primary, buster=token.encode(), **changes)
 
 
-@dataclass(frozen=True)
-class Pick:
-    """What an invalidation selects."""
-
-    kind: Literal["tag", "url", "everything"]
-    site: str = "shop"
-    environment: str | None = None
-    tag: str = ""
-    host: str | None = None
-    target_id: bytes = b""
+def everything(site: str = "shop", environment: str | None = None) -> Span:
+    return Span(List.SITE, site, environment, b"")
 
 
-EVERYTHING = Pick("everything")
+EVERYTHING = everything()
 
 
-def by_tag(tag: str, **more: Any) -> Pick:
-    return Pick("tag", tag=tag, **more)
+def by_tag(tag: str, site: str = "shop", environment: str | None = None) -> Span:
+    return Span(List.TAG, site, environment, tag.encode())
 
 
-def by_url(name: str, **more: Any) -> Pick:
-    return Pick("url", target_id=response(name).target_id, **more)
+def by_url(name: str, host: str | None = None, environment: str | None = None) -> Span:
+    target = b"/" + name.encode()
+    if host is None:
+        return Span(List.URL, "shop", environment, target, any_host=True)
+    return Span(List.URL, "shop", environment, url_value(host, target))
+
+
+def ids(
+    snapshot: Snapshot, span: Span, after: Mark | None = None, limit: int = 1000
+) -> list[bytes]:
+    return [mark.id for mark in snapshot.ids(span, after, limit)]
+
+
+def stored_in(snapshot: Snapshot, span: Span) -> list[StoredResponse]:
+    """The responses that a span lists."""
+    found = [each for row_id in ids(snapshot, span) for each in snapshot.read(row_id)]
+    # Other workers may have others of those ids.
+    keys = {mark.key for mark in snapshot.ids(span, None, 1000)}
+    return [each for each in found if keys.intersection(keys_of(each))]
 
 
 @dataclass

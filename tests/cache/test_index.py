@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.index import Index, acquire_index, release_index
 from edgeproxy.cache.layout import map_size, read_usage
-from edgeproxy.cache.snapshot import Snapshot
+from edgeproxy.cache.lists import List, Span, url_value
+from edgeproxy.cache.snapshot import Mark, Snapshot
 from edgeproxy.cache.stored import BodyRef, StoredResponse
-from tests.cache.samples import JOURNAL_ID, MIB, Pick, copy_of, response
+from tests.cache.samples import JOURNAL_ID, MIB, copy_of, response
 
 NAMES = ("a", "b", "c")
 TAGS = ("x", "y", "z")
@@ -26,29 +27,34 @@ SITES = ("shop", "news")
 ENVIRONMENTS = ("production", "preview")
 HOSTS = ("one.test", "two.test")
 
-PICKS = [
-    Pick(kind, site=site, environment=environment, **more)
+SPANS = [
+    span
     for site in SITES
     for environment in (None, *ENVIRONMENTS)
-    for kind, more in [
-        ("everything", {}),
-        *(("tag", {"tag": tag}) for tag in TAGS),
+    for span in [
+        Span(List.SITE, site, environment, b""),
+        *(Span(List.TAG, site, environment, tag.encode()) for tag in TAGS),
+        *(Span(List.URL, site, environment, url_value(host, b""), open=True) for host in HOSTS),
         *(
-            ("url", {"target_id": response(f"{site} {name}").target_id, "host": host})
-            for name in NAMES
-            for host in (None, *HOSTS)
+            Span(List.URL, site, environment, target.encode(), any_host=True, open=is_open)
+            for target in ("/", "/a", "/b")
+            for is_open in (False, True)
         ),
+        *(Span(List.URL, site, environment, url_value(host, b"/a")) for host in HOSTS),
     ]
 ]
 
 
-def picked(pick: Pick, stored: StoredResponse) -> bool:
-    """What `pick` means, said otherwise than the index says it."""
-    if pick.kind == "url":
-        own = stored.target_id == pick.target_id and pick.host in (None, stored.host)
-    else:
-        own = stored.site == pick.site and (pick.kind == "everything" or pick.tag in stored.tags)
-    return own and pick.environment in (None, stored.environment)
+def listed(span: Span, stored: StoredResponse) -> bool:
+    """What a span means, said otherwise than the index says it."""
+    if stored.site != span.site or span.environment not in (None, stored.environment):
+        return False
+    if span.list is List.SITE:
+        return True
+    if span.list is List.TAG:
+        return span.value.decode() in stored.tags
+    url = stored.target if span.any_host else url_value(stored.host, stored.target)
+    return url.startswith(span.value) if span.open else url == span.value
 
 
 responses = st.builds(
@@ -97,7 +103,7 @@ class IndexMachine(RuleBasedStateMachine):
             body = replace(stored.body, id=self.index.new_body_id(txn))
             stored = replace(stored, body=body)
             self.free(self.model.get(stored.id))
-            self.index.remove(txn, stored.id, 1.0)
+            self.index.remove(txn, [stored.id], 1.0)
             self.index.insert(txn, stored, b"hello" if body.kind == "inline" else None, 1.0)
         self.model[stored.id] = stored
 
@@ -114,7 +120,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(stored=responses)
     def remove(self, stored: StoredResponse) -> None:
         with self.index.writing() as txn:
-            assert bool(self.index.remove(txn, stored.id, 1.0)) == (stored.id in self.model)
+            assert bool(self.index.remove(txn, [stored.id], 1.0)) == (stored.id in self.model)
         self.free(self.model.pop(stored.id, None))
 
     @rule(stored=responses)
@@ -126,14 +132,14 @@ class IndexMachine(RuleBasedStateMachine):
         with self.index.writing() as txn:
             value = txn.get(there.id, db=self.index.rows)
             txn.put(there.id, value[:-1], db=self.index.rows)
-            assert self.index.remove(txn, there.id, 1.0)
+            assert self.index.remove(txn, [there.id], 1.0)
         self.free(there)
 
     @rule(stored=responses)
     def give_up(self, stored: StoredResponse) -> None:
         """What a transaction that failed did never was."""
         with pytest.raises(ZeroDivisionError), self.index.writing() as txn:
-            self.index.remove(txn, stored.id, 1.0)
+            self.index.remove(txn, [stored.id], 1.0)
             self.index.insert(txn, replace(stored, body=BodyRef("inline", b"1" * 8, 1, 0)), b"x", 1)
             raise ZeroDivisionError
 
@@ -157,17 +163,19 @@ class IndexMachine(RuleBasedStateMachine):
             assert damaged == []
 
     @invariant()
-    def what_is_picked_is_counted_and_listed(self) -> None:
+    def what_a_span_lists_is_counted_and_given_in_order(self) -> None:
         with Snapshot([self.index]) as snapshot:
-            for pick in PICKS:
-                expected = sorted(one.id for one in self.model.values() if picked(pick, one))
-                assert snapshot.count(pick) == len(expected)
-                assert snapshot.ids(pick, None, 1000) == expected
-                if len(expected) > 1:
-                    assert snapshot.ids(pick, expected[0], 1) == expected[1:2]
-                    assert snapshot.ids(pick, expected[0] + b"\0", 1000) == expected[1:]
-                found = snapshot.responses(pick, None, 1000)
-                assert found == [self.model[row_id] for row_id in expected]
+            for span in SPANS:
+                expected = {one.id for one in self.model.values() if listed(span, one)}
+                assert snapshot.count(span) == len(expected)
+                marks = snapshot.ids(span, None, 1000)
+                assert len(marks) == len(expected)
+                assert {mark.id for mark in marks} == expected
+                assert marks == sorted(marks)
+                if len(marks) > 1:
+                    first, second = marks[:2]
+                    assert snapshot.ids(span, first, 1) == [second]
+                    assert snapshot.ids(span, Mark(first.key, first.id + b"\0"), 1) == [second]
 
     @invariant()
     def it_adds_up(self) -> None:

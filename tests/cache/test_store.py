@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from edgeproxy.cache.changes import Sweep
 from edgeproxy.cache.check import check_index
-from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreFull, StoreUnusable
+from edgeproxy.cache.errors import (
+    BodyMissing,
+    BodyUnreachable,
+    StoreError,
+    StoreFull,
+    StoreUnusable,
+)
 from edgeproxy.cache.layout import BODIES, RESPONSES
 from edgeproxy.cache.store import SharedTier, open_tier
 from edgeproxy.cache.stored import StoredResponse
@@ -24,7 +31,6 @@ from tests.cache.samples import (
     KIB,
     MIB,
     Node,
-    Pick,
     Time,
     as_it_is,
     by_tag,
@@ -32,12 +38,16 @@ from tests.cache.samples import (
     config,
     copy_of,
     drain,
+    everything,
+    ids,
     must_put,
     put,
     response,
     some_bytes,
+    stored_in,
 )
 from tests.kit import RedisServer
+from tests.kit.disk import full_disk
 
 
 @pytest.fixture(params=["lmdb", "redis", "memory"])
@@ -421,6 +431,36 @@ async def test_a_full_map_makes_room_once(lmdb_node: Node) -> None:
     assert tier.entries < 21
 
 
+async def test_a_full_disk_takes_nothing_in_and_keeps_what_it_has(
+    lmdb_node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    tier = lmdb_node.open()
+    body = some_bytes(300 * KIB)
+    small, large = (
+        await must_put(tier, response("small")),
+        await must_put(tier, response("large"), body),
+    )
+    with full_disk():
+        for name, size in (("new", 5), ("new", 300 * KIB), ("small", 10)):
+            with pytest.raises(StoreError) as caught:
+                await put(tier, response(name), some_bytes(size))
+            assert str(lmdb_node.directory) in str(caught.value)
+            assert caught.value.told
+        with pytest.raises(StoreError):
+            await tier.update(small, replace(small, status=404), as_it_is)
+        with pytest.raises(StoreError):
+            await tier.delete([small.id])
+        assert await tier.read(small) == b"hello"
+        assert await tier.read(large) == body
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert f"the store in {lmdb_node.directory} can't be written" in caplog.text
+    assert tier.entries == 2
+    assert list((lmdb_node.directory / "tmp").iterdir()) == []
+    new = await must_put(tier, response("new"), body)
+    assert await tier.read(new) == body
+    assert await tier.delete([small.id]) == 1
+
+
 # -- what background work does
 
 
@@ -456,11 +496,11 @@ async def test_a_sweep_marks_and_deletes_what_was_asked_for_before(tier: SharedT
     }
     applied = tier.sweep(
         [
-            (kept["mark"].id, 4, False),
-            (kept["delete"].id, 4, True),
-            (kept["at"].id, 4, True),
-            (kept["after"].id, 4, False),
-            (response("absent").id, 4, True),
+            Sweep(kept["mark"].id, 4, False),
+            Sweep(kept["delete"].id, 4, True),
+            Sweep(kept["at"].id, 4, True),
+            Sweep(kept["after"].id, 4, False),
+            Sweep(response("absent").id, 4, True),
         ]
     )
     assert applied == 2
@@ -468,9 +508,21 @@ async def test_a_sweep_marks_and_deletes_what_was_asked_for_before(tier: SharedT
     assert tier.lookup(kept["delete"].primary) == ()
     assert tier.lookup(kept["at"].primary) == (kept["at"],)
     assert tier.lookup(kept["after"].primary) == (kept["after"],)
-    tier.sweep([(kept["mark"].id, 3, False)])
+    tier.sweep([Sweep(kept["mark"].id, 3, False)])
     assert tier.lookup(kept["mark"].primary)[0].invalidated == 4
     assert count(tier, EVERYTHING) == [3]
+
+
+async def test_of_several_deadlines_the_first_one_counts(tier: SharedTier) -> None:
+    kept = await must_put(tier, response("a", position=1))
+    for position, deadline in ((2, 50.0), (3, 70.0), (4, 0.0), (1, 20.0)):
+        tier.sweep([Sweep(kept.id, position, delete=False, deleted_from=deadline)])
+    assert tier.lookup(kept.primary) == (replace(kept, invalidated=4, deleted_from=50.0),)
+    with tier.snapshot() as snapshot:
+        assert snapshot.deadlines == 1
+    await tier.delete([kept.id])
+    with tier.snapshot() as snapshot:
+        assert snapshot.deadlines == 0
 
 
 async def test_how_far_it_was_swept_is_kept(node: Node, tier: SharedTier) -> None:
@@ -494,7 +546,7 @@ async def test_counts_and_lists(tier: SharedTier) -> None:
     assert count(
         tier,
         EVERYTHING,
-        Pick("everything", environment="preview"),
+        everything(environment="preview"),
         by_tag("x"),
         by_tag("x", environment="production"),
         by_tag("x", site="other"),
@@ -506,15 +558,15 @@ async def test_counts_and_lists(tier: SharedTier) -> None:
         by_url("a", host="shop.test", environment="production"),
     ) == [4, 1, 2, 1, 1, 3, 0, 3, 1, 0, 1]
     with tier.snapshot() as snapshot:
-        ids = snapshot.ids(EVERYTHING, None, 10)
-        assert ids == sorted(ids)
-        assert len(ids) == 4
-        assert snapshot.ids(EVERYTHING, None, 2) == ids[:2]
-        assert snapshot.ids(EVERYTHING, ids[1], 10) == ids[2:]
-        assert snapshot.ids(EVERYTHING, ids[3], 10) == []
-        found = snapshot.responses(by_url("a"), None, 10)
+        marks = snapshot.ids(EVERYTHING, None, 10)
+        assert marks == sorted(marks)
+        assert len(marks) == 4
+        assert snapshot.ids(EVERYTHING, None, 2) == marks[:2]
+        assert snapshot.ids(EVERYTHING, marks[1], 10) == marks[2:]
+        assert snapshot.ids(EVERYTHING, marks[3], 10) == []
+        found = stored_in(snapshot, by_url("a"))
         assert {one.host for one in found} == {"shop.test", "one.test", "two.test"}
-        assert [one.id for one in found] == snapshot.ids(by_url("a"), None, 10)
+        assert [one.id for one in found] == ids(snapshot, by_url("a"))
 
 
 async def test_a_snapshot_stays_as_it_was(tier: SharedTier) -> None:
@@ -523,7 +575,7 @@ async def test_a_snapshot_stays_as_it_was(tier: SharedTier) -> None:
         await must_put(tier, response("b"))
         await tier.delete([response("a").id])
         assert snapshot.count(EVERYTHING) == 1
-        assert [one.target for one in snapshot.responses(EVERYTHING, None, 9)] == [b"/a"]
+        assert [one.target for one in stored_in(snapshot, EVERYTHING)] == [b"/a"]
         assert await asyncio.to_thread(snapshot.count, EVERYTHING) == 1
     assert count(tier, EVERYTHING) == [1]
 
@@ -535,9 +587,9 @@ async def test_workers_of_a_node_are_counted_together(node: Node) -> None:
     await must_put(two, response("second"))
     assert count(one, EVERYTHING, by_tag("t")) == count(two, EVERYTHING, by_tag("t")) == [2, 1]
     with one.snapshot() as snapshot:
-        positions = sorted(each.position for each in snapshot.responses(by_url("both"), None, 9))
+        positions = sorted(each.position for each in stored_in(snapshot, by_url("both")))
         assert positions == ([1, 2] if one.per_worker else [2])
-        assert len(snapshot.responses(by_tag("t"), None, 9)) == 1
+        assert len(stored_in(snapshot, by_tag("t"))) == 1
     with one.snapshot(node=False) as snapshot:
         assert snapshot.count(EVERYTHING) == (1 if one.per_worker else 2)
 
@@ -713,6 +765,7 @@ async def test_a_redis_that_says_nothing_is_not_waited_for_long(
 WRITER = """
 import asyncio, os, random, sys
 from pathlib import Path
+from edgeproxy.cache.changes import Sweep
 from tests.cache.samples import Node, put, response, some_bytes
 
 async def main():
@@ -725,7 +778,7 @@ async def main():
         if chance.random() < 0.2:
             await tier.delete([response(name).id])
         elif chance.random() < 0.2:
-            tier.sweep([(response(name).id, chance.randrange(9), chance.random() < 0.5)])
+            tier.sweep([Sweep(response(name).id, chance.randrange(9), chance.random() < 0.5)])
         else:
             size = chance.choice([10, 3000, 60_000, 200_000])
             tags = tuple(chance.sample("abcdef", chance.randrange(4)))
@@ -756,11 +809,11 @@ async def test_killed_writers_leave_a_whole_store(lmdb_node: Node) -> None:
         # The lock that a killed writer held does not hold anybody up.
         await asyncio.wait_for(put(tier, response("after")), 5)
         with tier.snapshot() as snapshot:
-            found = snapshot.responses(EVERYTHING, None, 1000)
+            found = stored_in(snapshot, EVERYTHING)
             assert snapshot.count(EVERYTHING) == len(found)
             for tag in "abcdef":
-                having = [one.id for one in found if tag in one.tags]
-                assert snapshot.ids(by_tag(tag), None, 1000) == having
+                having = sorted(one.id for one in found if tag in one.tags)
+                assert ids(snapshot, by_tag(tag)) == having
         assert tier.bytes_used <= 4_000_000
     assert len(found) == tier.entries > 10
     for stored in found:

@@ -52,7 +52,7 @@ def rows(change: dict[str, Any]) -> dict[str, list[str]]:
     [
         ("listens on", ["127.0.0.1:80, plain HTTP", ":443, TLS with /c.pem"]),
         ("admin on", ["127.0.0.1:8081"]),
-        ("admin token", ["editors may purge and read on sites shop"]),
+        ("admin token", ["editors may purge, purge-everything, read, issue-token on sites shop"]),
         ("workers", ["3"]),
         ("store", ["bodies in redis://u:***@h:1/2, index in /state, 1GiB, bodies of up to 256MiB"]),
         ("memory", ["128MiB a worker, bodies of up to 1MiB"]),

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 SETTINGS = list(settings(Config))
+NAMED = {path[: path.index("*")] for path, _ in SETTINGS if "*" in path}
+"""The tables whose keys are names."""
 
 
 def keys(table: dict[str, Any], path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     """The settings in a document, as `settings` names them."""
     found: set[tuple[str, ...]] = set()
     for key, value in table.items():
-        name = (*path, "*" if path == ("sites",) else key)
+        name = (*path, "*" if path in NAMED else key)
         tables = isinstance(value, list) and value and isinstance(value[0], dict)
         rows = value if tables else [value]
         for row in rows:

@@ -138,15 +138,16 @@ def test_what_a_token_may_do(
 
 def test_a_token_s_hash_is_not_shown() -> None:
     (token,) = config({"admin": {"tokens": [{"name": "x", "hash": OTHER_HASH}]}}).admin.tokens
-    assert token.digest.hex() == OTHER_HASH.removeprefix("sha256:")
-    assert token.digest.hex() not in repr(token)
+    assert token.secret.digest.hex() == OTHER_HASH.removeprefix("sha256:")
+    assert token.secret.digest.hex() not in repr(token)
+    assert token.secret.digest.hex() not in repr(token.secret)
 
 
 def test_the_hash_is_what_the_shell_line_of_the_message_makes() -> None:
     digest = hashlib.sha256(b"secret").hexdigest().upper()
     settings = {"name": "x", "hash": f"SHA256:{digest} "}
     (token,) = config({"admin": {"tokens": [settings]}}).admin.tokens
-    assert token.digest == hashlib.sha256(b"secret").digest()
+    assert token.secret.digest == hashlib.sha256(b"secret").digest()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,11 @@ def test_a_default_and_an_example_as_toml_writes_them() -> None:
     assert '| `head_bytes` | size | `"64KiB"` |' in text
     assert "| `total` | duration | none |" in text
     assert "| `url` | origin URL | required |" in text
-    assert '| `actions` | array: "purge" or "read" | `["purge", "read"]` |' in text
+    assert '| `address` | address | `"127.0.0.1:8081"` |' in text
+    assert (
+        '| `environments` | array: "production" or "preview" | `["production", "preview"]` |'
+        in text
+    )
     assert '`trusted_proxies = ["10.0.0.0/8"]`' in text
 
 

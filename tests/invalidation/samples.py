@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -71,32 +72,64 @@ _SITES = st.sampled_from(["shop", "blog"])
 _ENVIRONMENTS = st.sampled_from(["production", "preview"])
 _TAGS = st.sampled_from(["home", "Home", "p-1", "p-2"])
 _HOSTS = st.sampled_from(["shop.test", "www.shop.test:8443"])
-_TARGETS = st.sampled_from([b"/", b"/p", b"/p?"])
+_TARGETS = st.sampled_from(
+    [
+        *(b"/", b"/p", b"/p?", b"/w:10/https://img.test/i.jpg"),
+        *(b"/_next/image?url=https%3A%2F%2Fimg.test%2Fi.jpg", b"/_next/image?url=%2Fi.jpg"),
+    ]
+)
+
+
+_KEYS: list[dict[str, Any]] = [
+    {},
+    *({"tag": tag} for tag in ("home", "Home", "p-1")),
+    *({"tag": tag, "any_case": True} for tag in ("home", "p-2")),
+    *({"target": target} for target in (b"/", b"/p", b"/p?")),
+    *({"source": source} for source in ("https://img.test/i.jpg", "/i.jpg")),
+    {"source_host": "img.test"},
+    *({"prefix": prefix} for prefix in (b"/", b"/p", b"/_next/image")),
+]
+_CONDITIONS: list[dict[str, Any]] = [
+    *({"host": host} for host in ("shop.test", "www.shop.test:8443")),
+    *({"pattern": pattern} for pattern in ("^/p", "i.jpg$", "[?]")),
+    {"pattern": "^https://shop.test/", "pattern_on": "url"},
+    *({"content_type": wanted} for wanted in ("text/plain", "image/*")),
+    *({"status": status} for status in (200, 404)),
+    {"tag": "p-1"},
+    {"prefix": b"/_next"},
+]
 
 
 @st.composite
 def selectors(draw: st.DrawFn) -> Selector:
+    """Of every kind, with and without conditions beside."""
     site = draw(_SITES)
-    environment = draw(st.none() | _ENVIRONMENTS)
-    kind = draw(st.sampled_from(["tag", "url", "everything"]))
-    if kind == "tag":
-        return Selector.by_tag(site, draw(_TAGS), environment)
-    if kind == "url":
-        return Selector.by_url(site, draw(st.none() | _HOSTS), draw(_TARGETS), environment)
-    return Selector.by_everything(site, environment)
+    conditions = dict(draw(st.sampled_from(_KEYS)))
+    for more in draw(st.lists(st.sampled_from(_CONDITIONS), max_size=2)):
+        # One condition of each kind; and none of a URL's beginning where there is all of it.
+        if not conditions.keys() & more.keys() and not {"target", "prefix"} <= {*conditions, *more}:
+            conditions |= more
+    if "target" in conditions:
+        conditions["target_id"] = target_id(site, conditions["target"])
+    return Selector(site, draw(st.none() | _ENVIRONMENTS), **conditions)
 
 
 @st.composite
 def responses(draw: st.DrawFn, most: int = 12) -> StoredResponse:
-    site, target = draw(_SITES), draw(_TARGETS)
+    site, target, host = draw(_SITES), draw(_TARGETS), draw(_HOSTS)
+    environment, scheme = draw(_ENVIRONMENTS), draw(st.sampled_from(["http", "https"]))
     return response(
-        draw(st.text("abc", min_size=1, max_size=3)),
+        # As a key is: of all that tells one URL from another.
+        f"{site} {environment} {scheme} {host} {target!r}",
+        variant=bytes(7) + bytes([draw(st.integers(0, 2))]),
         site=site,
         target=target,
-        environment=draw(_ENVIRONMENTS),
-        host=draw(_HOSTS),
-        scheme=draw(st.sampled_from(["http", "https"])),
+        environment=environment,
+        host=host,
+        scheme=scheme,
         tags=tuple(sorted(draw(st.sets(_TAGS)))),
+        status=draw(st.sampled_from([200, 404])),
+        fields=((b"Content-Type", draw(st.sampled_from([b"Text/Plain; a=b", b"image/png"]))),),
         position=draw(st.integers(0, most)),
     )
 
@@ -106,40 +139,68 @@ def records(draw: st.DrawFn, most: int = 12) -> list[Record]:
     """A journal: records at positions 1, 2, 3 ..."""
     drafts = draw(
         st.lists(
-            st.tuples(st.lists(selectors(), min_size=1, max_size=3), st.sampled_from(Mode)),
+            st.tuples(
+                st.lists(selectors(), min_size=1, max_size=3),
+                st.sampled_from([(mode, 0.0) for mode in Mode] + [(Mode.DELETE, 60.0)]),
+            ),
             max_size=most,
         )
     )
     return [
-        record(*chosen, mode=mode, position=position)
-        for position, (chosen, mode) in enumerate(drafts, 1)
+        record(*chosen, mode=mode, deadline=deadline, position=position, time=1000.0 - position)
+        for position, (chosen, (mode, deadline)) in enumerate(drafts, 1)
     ]
 
 
 def picks(selector: Selector, stored: StoredResponse) -> bool:
     """What `Selector.matches` should say, spelt out."""
-    if selector.site != stored.site:
-        return False
-    if selector.environment is not None and selector.environment != stored.environment:
-        return False
-    if selector.kind == "tag":
-        return selector.tag in stored.tags
-    if selector.kind == "url":
-        on_host = selector.host is None or selector.host == stored.host
-        return on_host and selector.target == stored.target
-    return True
+    target = stored.target.decode()
+    url = f"{stored.scheme}://{stored.host}{target}"
+    tags = [tag.lower() if selector.any_case else tag for tag in stored.tags]
+    media_type = "image/png" if stored.fields[0][1] == b"image/png" else "text/plain"
+    if target == "/_next/image?url=%2Fi.jpg":
+        sources = ["/i.jpg", f"{stored.scheme}://{stored.host}/i.jpg"]
+    elif "img.test" in target:
+        sources = ["https://img.test/i.jpg"]
+    else:
+        sources = []
+    source_hosts = [source.split("/")[2] for source in sources if source.startswith("http")]
+    return all(
+        [
+            selector.site == stored.site,
+            selector.environment in (None, stored.environment),
+            not selector.tag or selector.tag in tags,
+            not selector.target_id or selector.target == stored.target,
+            selector.host in (None, stored.host),
+            target.startswith(selector.prefix.decode()),
+            not selector.pattern
+            or re.search(selector.pattern, target if selector.pattern_on == "path" else url),
+            not selector.source or selector.source in sources,
+            not selector.source_host or selector.source_host in source_hosts,
+            selector.content_type in ("", media_type)
+            or (selector.content_type == "image/*" and media_type == "image/png"),
+            selector.status in (0, stored.status),
+        ]
+    )
 
 
 def walk(
     journal: Sequence[Record], stored: StoredResponse, since: int, until: int
-) -> tuple[str, int]:
-    """A verdict by reading every record: the standing, and the latest position that gave it."""
-    found = {Mode.DELETE: 0, Mode.INVALIDATE: 0}
+) -> tuple[str, int, float]:
+    """A verdict by reading every record: the standing, the latest position that gave it, and when
+    what is invalidated will be deleted."""
+    deleted = invalidated = 0
+    deadlines = []
     for each in journal:
         if since < each.position <= until and any(picks(one, stored) for one in each.selectors):
-            found[each.mode] = each.position
-    if found[Mode.DELETE]:
-        return "deleted", found[Mode.DELETE]
-    if found[Mode.INVALIDATE]:
-        return "invalidated", found[Mode.INVALIDATE]
-    return "valid", 0
+            if each.mode is Mode.DELETE and not each.deadline:
+                deleted = each.position
+                continue
+            invalidated = each.position
+            if each.deadline:
+                deadlines.append(each.time + each.deadline)
+    if deleted:
+        return "deleted", deleted, 0.0
+    if invalidated:
+        return "invalidated", invalidated, min(deadlines, default=0.0)
+    return "valid", 0, 0.0

@@ -23,12 +23,13 @@ STORED = response(tags=("home",))
 def table_of(journal: list[Record]) -> RuleTable:
     table = RuleTable()
     for each in journal:
-        table.add(each.position, each.mode, each.selectors)
+        mode, deleted_from = each.effect
+        table.add(each.position, mode, each.selectors, deleted_from)
     return table
 
 
-def told(verdict: Verdict) -> tuple[str, int]:
-    return verdict.standing.value, verdict.position
+def told(verdict: Verdict) -> tuple[str, int, float]:
+    return verdict.standing.value, verdict.position, verdict.deleted_from
 
 
 @given(records(), responses(), st.integers(0, 13), st.none() | st.integers(0, 13))
@@ -59,8 +60,9 @@ def test_nothing_is_left_of_rules_that_were_all_dropped(journal: list[Record]) -
 
 
 def _filed(site: object) -> list[object]:
-    by_kind = site.by_kind  # type: ignore[attr-defined]
-    return [rules for by_mode in by_kind.values() for rules in by_mode.values()]
+    places = site.places.values()  # type: ignore[attr-defined]
+    plain = [rules for place in places for rules in place.plain.values()]
+    return [*plain, *(place.others for place in places), *(place.lengths for place in places)]
 
 
 def test_delete_outweighs_a_later_invalidate() -> None:

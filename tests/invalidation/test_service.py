@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgeproxy.invalidation import counting as counting_module
 from edgeproxy.invalidation import service as service_module
 from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.invalidation.service import TooManyRules
 from tests.invalidation.conftest import working
 from tests.invalidation.samples import response
 
@@ -97,6 +99,19 @@ async def test_another_worker_sees_a_purge_at_once(tmp_path: Path) -> None:
         ([Selector.by_url("shop", "shop.test", b"/a")], 1),
         ([Selector.by_url("shop", "else.test", b"/a")], 0),
         ([Selector.by_tag("shop", "nobody")], 0),
+        ([Selector.by_tag("shop", "HOME", any_case=True)], 3),
+        ([Selector("shop", prefix=b"/")], 5),
+        ([Selector("shop", prefix=b"/a"), SALE], 3),
+        ([Selector("shop", host="shop.test")], 5),
+        ([Selector("shop", host="else.test")], 0),
+        ([Selector("shop", pattern="^/[ab]$")], 2),
+        ([Selector("shop", pattern="^/[ab]$"), SALE], 3),
+        ([Selector("shop", pattern="^https://shop[.]test/", pattern_on="url")], 5),
+        ([Selector("shop", tag="home", pattern="^/[bc]$")], 1),
+        ([Selector("shop", tag="home", prefix=b"/a"), Selector("shop", status=200)], 5),
+        ([Selector("shop", content_type="text/plain"), ALL], 5),
+        ([Selector("shop", content_type="image/*")], 0),
+        ([Selector("shop", status=404)], 0),
     ],
 )
 @pytest.mark.parametrize("count_first", [1000, 0])
@@ -107,8 +122,8 @@ async def test_each_response_counts_once_whatever_picks_it(
     matched: int,
     count_first: int,
 ) -> None:
-    monkeypatch.setattr(service_module, "_COUNT_FIRST", count_first)
-    monkeypatch.setattr(service_module, "_STEP", 2)
+    monkeypatch.setattr(service_module, "ENOUGH", count_first)
+    monkeypatch.setattr(counting_module, "_STEP", 2)
     await fill(worker)
     assert (await worker.purge(*selectors, mode=Mode.DELETE, dry_run=True)).matched == matched
     assert (await worker.purge(*selectors, mode=Mode.DELETE)).matched == matched
@@ -149,7 +164,7 @@ async def test_one_selector_is_counted_without_a_look_at_what_it_picks(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(worker)
-    monkeypatch.setattr("edgeproxy.cache.snapshot.Snapshot.responses", None)
+    monkeypatch.setattr("edgeproxy.cache.snapshot.Snapshot.read", None)
     assert (await worker.purge(HOME, mode=Mode.INVALIDATE)).matched == 3
     assert (await worker.purge(ALL, mode=Mode.DELETE)).matched == 5
 
@@ -158,14 +173,14 @@ async def test_one_selector_is_counted_without_a_look_at_what_it_picks(
 def counting(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Nothing is counted before a purge takes effect; counts begin when this event is set."""
     may_count = asyncio.Event()
-    run = service_module._Count.run
+    run = service_module.Count.run
 
     async def waiting(count: Any, until: int) -> int:
         await may_count.wait()
         return await run(count, until)
 
-    monkeypatch.setattr(service_module._Count, "run", waiting)
-    monkeypatch.setattr(service_module, "_COUNT_FIRST", 0)
+    monkeypatch.setattr(service_module.Count, "run", waiting)
+    monkeypatch.setattr(service_module, "ENOUGH", 0)
     return may_count
 
 
@@ -207,6 +222,119 @@ async def test_a_store_that_each_worker_has_for_itself_is_counted_over_all(
         await two.store("b", tags=("home",))
         assert (await one.purge(HOME, mode=Mode.INVALIDATE)).matched == 2
         assert (one.stands("a"), two.stands("a")) == ("invalidated", "invalidated")
+
+
+# -- refresh ahead
+
+
+@pytest.mark.parametrize("count_first", [1000, 0])
+async def test_what_was_picked_is_fetched_anew_the_most_used_first(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, count_first: int
+) -> None:
+    monkeypatch.setattr(service_module, "ENOUGH", count_first)
+    await fill(worker)
+    for name, hits in (("b", 3), ("a", 1), ("d", 9)):
+        for _ in range(hits):
+            worker.tier.touch(response(name).id, 1.0)
+    await worker.tier.flush()
+    result = await worker.purge(HOME, mode=Mode.DELETE, refresh=True)
+    assert result.job is not None
+    assert (result.job.purge_id, result.job.actor, result.job.total) == (result.id, "editor", 3)
+    assert worker.refreshed == ["/b", "/a", "/e"]
+
+
+async def test_no_more_is_fetched_anew_than_is_bearable(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MAX_REFRESHED", 2)
+    await fill(worker)
+    await worker.purge(ALL, mode=Mode.INVALIDATE, refresh=True)
+    assert len(worker.refreshed) == 2
+
+
+async def test_a_dry_run_fetches_nothing_anew(worker: Worker) -> None:
+    await fill(worker)
+    result = await worker.purge(ALL, mode=Mode.DELETE, refresh=True, dry_run=True)
+    assert (result.job, worker.refreshed) == (None, [])
+
+
+# -- deadlines
+
+
+async def test_a_deadline_turns_an_invalidation_into_a_deletion(worker: Worker) -> None:
+    await fill(worker)
+    result = await worker.purge(HOME, mode=Mode.DELETE, deadline=60.0)
+    assert (result.matched, result.mode) == (3, Mode.DELETE)
+    worker.now += 59.9
+    assert worker.stands("a") == "invalidated"
+    worker.now += 0.1
+    assert worker.stands("a") == "deleted"
+    assert worker.stands("c") == "valid"
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_deadline_outlives_its_rule_and_later_ones(worker: Worker, mode: Mode) -> None:
+    await fill(worker)
+    await worker.purge(HOME, mode=Mode.DELETE, deadline=60.0)
+    await worker.settle()
+    assert len(worker.view) == 0
+    await worker.purge(HOME, mode=mode, deadline=600.0 if mode is Mode.DELETE else 0.0)
+    await worker.settle()
+    assert worker.stands("a") == "invalidated"
+    worker.now += 60.0
+    assert worker.stands("a") == "deleted"
+    assert (await worker.purge(ALL, mode=Mode.INVALIDATE)).matched == 2
+
+
+async def test_what_was_fetched_after_it_has_no_deadline(worker: Worker) -> None:
+    await fill(worker)
+    await worker.purge(HOME, mode=Mode.DELETE, deadline=60.0)
+    await worker.store("a", tags=("home",))
+    await worker.settle()
+    worker.now += 60.0
+    assert (worker.stands("a"), worker.stands("b")) == ("valid", "deleted")
+
+
+async def test_what_is_stored_after_the_deadline_though_asked_for_before_it_is_gone(
+    worker: Worker,
+) -> None:
+    with worker.view.hold() as hold:
+        await worker.purge(HOME, mode=Mode.DELETE, deadline=60.0)
+        await worker.store("a", tags=("home",), position=hold.position)
+        assert worker.stands("a") == "invalidated"
+        worker.now += 60.0
+        assert await worker.store("b", tags=("home",), position=hold.position) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "deadline"),
+    [(Mode.INVALIDATE, 1.0), (Mode.DELETE, -1.0), (Mode.DELETE, float("nan")), (Mode.DELETE, 1e9)],
+)
+async def test_a_deadline_that_can_not_be(worker: Worker, mode: Mode, deadline: float) -> None:
+    with pytest.raises(ValueError, match="deadline"):
+        await worker.purge(HOME, mode=mode, deadline=deadline)
+
+
+# -- rules that every look-up goes through
+
+
+async def test_rules_with_conditions_are_bounded_until_they_are_swept_for(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MAX_CONDITIONAL", 3)
+
+    def pattern(number: int) -> Selector:
+        return Selector("shop", pattern=f"^/{number}$")
+
+    for number in range(3):
+        await worker.purge(pattern(number), mode=Mode.DELETE)
+    with pytest.raises(TooManyRules, match='site "shop"'):
+        await worker.purge(pattern(3), mode=Mode.DELETE)
+    with pytest.raises(TooManyRules):
+        await worker.purge(ALL, mode=Mode.DELETE, deadline=5.0)
+    await worker.purge(ALL, HOME, mode=Mode.DELETE)
+    await worker.settle()
+    await worker.purge(*map(pattern, range(3)), mode=Mode.DELETE)
 
 
 # -- dry runs, refusals

@@ -56,7 +56,7 @@ def test_its_verdict_is_that_of_a_walk_over_the_journal(
     async def check() -> None:
         head = new_head()
         local = LocalJournal(tmp_path_factory.mktemp("journal"), head)
-        view = JournalView(local, head, 0)
+        view = JournalView(local, head, 0, lambda: 0.0)
         if journal:
             local.append_all(journal)
         position = view.catch_up()
@@ -65,7 +65,7 @@ def test_its_verdict_is_that_of_a_walk_over_the_journal(
         if stored.position > position:
             assert verdict.standing is Standing.DELETED
         else:
-            told = (verdict.standing.value, verdict.position)
+            told = (verdict.standing.value, verdict.position, verdict.deleted_from)
             assert told == walk(journal, stored, stored.position, 99)
         await local.close()
 
@@ -104,7 +104,7 @@ async def test_what_is_older_than_records_trimmed_unread_is_not_trusted(worker: 
     for position in (1, 2):
         with worker.journal._env.begin(worker.journal._records, write=True) as transaction:
             transaction.delete(position.to_bytes(8, "big"))
-    late = JournalView(worker.journal, worker.head, 0)
+    late = JournalView(worker.journal, worker.head, 0, lambda: 0.0)
     assert late.catch_up() == 5
     assert late.verdict(response(position=1), 1).standing is Standing.DELETED
     assert late.verdict(response(position=2), 2).standing is Standing.VALID

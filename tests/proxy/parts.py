@@ -12,7 +12,9 @@ from edgeproxy.config.model import Config
 from edgeproxy.config.sites import SitePolicy, SiteTable
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.journal import LocalJournal
+from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.invalidation.service import Caller
 from edgeproxy.proxy.edge import Edge, Place
 from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.runtime.shared import SharedBlock
@@ -194,7 +196,7 @@ class ServedEdge:
 
     async def purge(self, *selectors: Selector, mode: Mode = Mode.DELETE) -> PurgeResult:
         """Invalidate as the admin side does."""
-        return await self.edge.service.purge(selectors, mode, "editor", "192.0.2.1")
+        return await self.edge.service.purge(selectors, mode, Caller("editor", "192.0.2.1"))
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for what nobody tells."""
@@ -209,7 +211,7 @@ class ServedEdge:
     def stored(self, site: str = "shop") -> list[StoredResponse]:
         """All that is stored for the site."""
         with self.edge.tier.snapshot() as snapshot:
-            return snapshot.responses(Selector.by_everything(site), None, 1000)
+            return list(picked(snapshot, Selector.by_everything(site)))
 
 
 def by_url(target: str, host: str | None = "shop.test") -> Selector:

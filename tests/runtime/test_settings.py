@@ -25,7 +25,7 @@ def digest(secret: str) -> bytes:
 
 
 def tokens(complete: Config) -> list[tuple[str, bytes]]:
-    return [(token.name, token.digest) for token in complete.admin.tokens]
+    return [(token.name, token.secret.digest) for token in complete.admin.tokens]
 
 
 def test_the_configuration_s_own_tokens_count_alone() -> None:

@@ -1,0 +1,114 @@
+"""The frame of all dialects: which one a call is for, who may call, and errors in its words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from edgeproxy.admin.auth import admit
+from edgeproxy.admin.dialects.base import Reply
+from edgeproxy.admin.dialects.call import Call
+from edgeproxy.admin.dialects.table import DIALECTS
+from edgeproxy.admin.incoming import Incoming
+from edgeproxy.admin.refusals import Refused, Why, refusal_of
+from edgeproxy.admin.state import STATE
+from edgeproxy.config.addresses import normal_host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgeproxy.admin.auth import Authenticator
+    from edgeproxy.admin.dialects.base import Dialect
+    from edgeproxy.config.model import Config
+    from edgeproxy.proxy.edge import Edge
+
+
+@web.middleware
+async def dialects(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answer what is for a dialect; all else goes on to the own API, and never comes back here."""
+    state = request.config_dict[STATE]
+    incoming = incoming_of(request)
+    dialect = spoken(state.config, request.headers.get("Host", ""), incoming)
+    if dialect is None:
+        response: web.StreamResponse = await handler(request)
+        return response
+    reply = await answer(dialect, incoming, state.edge, state.config, state.authenticator)
+    body = b"" if request.method == "HEAD" else reply.content()
+    headers = dict(reply.headers)
+    if body and "Content-Type" not in headers:
+        headers["Content-Type"] = "application/json"
+    return web.Response(status=reply.status, body=body or None, headers=headers)
+
+
+def incoming_of(request: web.Request) -> Incoming:
+    """A call as the dialects read it."""
+
+    async def read(most: int) -> bytes:
+        content = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                content += chunk
+                if len(content) > most:
+                    raise Refused(Why.TOO_LARGE, f"the body has more than {most} bytes")
+        except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
+            raise Refused(Why.BAD_REQUEST, "the body broke off") from error
+        return bytes(content)
+
+    target = request.raw_path
+    if not target.startswith("/"):
+        # RFC 9112 3.2.2: as to a proxy, scheme and authority first.
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("?")
+    return Incoming(request.method, path, query, request.headers, request.remote or "", read)
+
+
+def spoken(
+    config: Config, host: str, incoming: Incoming, table: Sequence[Dialect] = DIALECTS
+) -> Dialect | None:
+    """The dialect that a call is for; None: it is the own API's."""
+    name = normal_host(host)
+    settings = {dialect.name: getattr(config.admin.dialects, dialect.name) for dialect in table}
+    enabled = [dialect for dialect in table if settings[dialect.name].enabled]
+    for dialect in enabled:
+        if settings[dialect.name].host == name:
+            return dialect
+    open_to_all = [dialect for dialect in enabled if settings[dialect.name].host is None]
+    return next((each for each in open_to_all if each.speaks(incoming.method, incoming.path)), None)
+
+
+async def answer(
+    dialect: Dialect, incoming: Incoming, edge: Edge, config: Config, authenticator: Authenticator
+) -> Reply:
+    """The answer to a call, whatever happens."""
+    try:
+        reply, extra = await _called(dialect, incoming, edge, config, authenticator)
+    except Exception as error:
+        refused = refusal_of(error, f"{incoming.method} {incoming.path}")
+        reply = dialect.refuse(refused, incoming)
+        extra = refused.headers(reply.status)
+    return Reply(reply.status, reply.body, {**dialect.headers(incoming), **extra, **reply.headers})
+
+
+async def _called(
+    dialect: Dialect, incoming: Incoming, edge: Edge, config: Config, authenticator: Authenticator
+) -> tuple[Reply, dict[str, str]]:
+    """The answer of a dialect's handler, and the fields that go with it in every dialect."""
+    options = getattr(config.admin.dialects, dialect.name)
+    route, parts = dialect.find(incoming.method, incoming.path)
+    token = await admit(
+        await dialect.credentials(incoming),
+        authenticator,
+        edge.ledger,
+        client=incoming.client,
+        dialect=dialect.name,
+        rate=options.rate,
+        now=edge.now(),
+    )
+    call = Call(incoming, token, dialect.name, parts, options, edge, incoming.dry_run)
+    reply = await route.handler(call)
+    extra = {"Edge-Dry-Run": "1"} if call.dry_run else {}
+    if call.matched is not None:
+        extra["Edge-Matched"] = str(call.matched)
+    return reply, extra

@@ -1,0 +1,14 @@
+"""The dialects that the admin port speaks: a row each, in the order in which paths are tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeproxy.admin.dialects.wix import WIX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgeproxy.admin.dialects.base import Dialect
+
+DIALECTS: Sequence[Dialect] = (WIX,)

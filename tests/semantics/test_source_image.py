@@ -1,0 +1,50 @@
+"""Which source image a URL names, and how it is compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
+
+IMG = "https://img.test/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("target", "sources"),
+    [
+        (b"/_vercel/image?url=https%3A%2F%2Fimg.test%2Fa.jpg&w=640&q=75", (IMG,)),
+        (b"/_next/image?w=640&url=https://img.test/a.jpg", (IMG,)),
+        (b"/_next/image?url=https%3A%2F%2Fimg.test%2Fa.jpg%3Fv%3D2", (f"{IMG}?v=2", IMG)),
+        (b"/_next/image?url=%2Fa.jpg", ("/a.jpg", "https://shop.test/a.jpg")),
+        (b"/_next/image?url=%2F%2Fimg.test%2Fa.jpg", (IMG, "https://shop.test//img.test/a.jpg")),
+        (b"/_next/image?url=", ()),
+        (b"/_next/image", ()),
+        (b"/_next/image/x?url=%2Fa.jpg", ()),
+        (b"/image?url=%2Fa.jpg", ()),
+        (b"/w:100/https://img.test/a.jpg", (IMG,)),
+        (b"/w:100/h:50/q:mauto/HTTPS://IMG.test:443/a.jpg", (IMG,)),
+        (b"/w:100/https://img.test/a.jpg?v=2", (f"{IMG}?v=2", IMG)),
+        (b"/https://img.test/a.jpg", (IMG,)),
+        (b"/w:100/https://", ()),
+        (b"/a.jpg", ()),
+        (b"/_next/image?url=caf%C3%A9.jpg", ("café.jpg",)),
+    ],
+)
+def test_the_names_of_a_source(target: bytes, sources: tuple[str, ...]) -> None:
+    assert source_images("https", "shop.test", target) == sources
+
+
+@pytest.mark.parametrize(
+    ("source", "canonical", "host"),
+    [
+        ("HTTPS://Img.Test:443/A.jpg#top", "https://img.test/A.jpg", "img.test"),
+        ("http://img.test:80", "http://img.test/", "img.test"),
+        ("http://img.test:443/a", "http://img.test:443/a", "img.test:443"),
+        ("//img.test/a", "https://img.test/a", "img.test"),
+        ("/a.jpg#x", "/a.jpg", None),
+        ("a.jpg", "a.jpg", None),
+    ],
+)
+def test_how_a_source_is_compared(source: str, canonical: str, host: str | None) -> None:
+    assert canonical_source(source) == canonical
+    assert source_host(source) == host

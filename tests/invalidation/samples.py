@@ -14,6 +14,7 @@ from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.journal import Record
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.semantics.key import target_id
+from edgeproxy.semantics.url_hash import url_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +93,7 @@ def selectors(draw: st.DrawFn) -> Selector:
         Selector.by_url("shop", None, draw(_TARGETS)),
         Selector.by_source("shop", draw(_SOURCES)),
         Selector("shop", source_host="img.test"),
+        Selector("shop", hash=url_hash(draw(_HOSTS), draw(_TARGETS))),
         Selector("shop", prefix=draw(_PREFIXES)),
     ]
     selector = msgspec.structs.replace(
@@ -100,6 +102,7 @@ def selectors(draw: st.DrawFn) -> Selector:
     conditions = {
         "host": _HOSTS,
         "prefix": _PREFIXES,
+        "hash": st.builds(url_hash, _HOSTS, _TARGETS),
         "pattern": st.sampled_from(["^/p", "i.jpg$", "[?]"]),
         "content_type": st.sampled_from(["text/plain", "image/*"]),
         "status": st.sampled_from([200, 404]),
@@ -167,6 +170,7 @@ def picks(selector: Selector, stored: StoredResponse) -> bool:
     source_hosts = [source.split("/")[2] for source in sources if source.startswith("http")]
     return all(
         [
+            selector.hash in ("", url_hash(stored.host, stored.target)),
             selector.site == stored.site,
             selector.environment in (None, stored.environment),
             not selector.tag or selector.tag in tags,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgeproxy.cache.changes import Sweep
+from edgeproxy.invalidation.compaction import make_room
 from edgeproxy.invalidation.picking import Walk
 from edgeproxy.invalidation.selectors import Mode
 
@@ -183,12 +184,7 @@ class Sweeper:
     async def _make_room(self) -> None:
         """Space: what is dead goes, then what is least worth its bytes, then what they leave."""
         self._expiry_cursor = await self._tier.expire_step(self._expiry_cursor, self._is_dead)
-        evicted = await self._tier.evict_step(self._clock())
-        while evicted:
-            evicted = await self._tier.evict_step(self._clock())
-        collected = await self._tier.collect_garbage()
-        while collected:
-            collected = await self._tier.collect_garbage()
+        await make_room(self._tier, self._clock)
         trimmed = False
         while not trimmed:
             trimmed = await _in_thread(self._journal.trim, self._tier.settled)

@@ -182,7 +182,8 @@ class Edge:
             self._pools,
         )
         self._closing.push_async_callback(self._handler.close)
-        peers = PeerServer(place.runtime_dir, fetching.find_flight)
+        open_body = self.tier.open if self.tier.per_worker else None
+        peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
         await peers.start()
         self._closing.push_async_callback(peers.close)
         self.server = EdgeServer(

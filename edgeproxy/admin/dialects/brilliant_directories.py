@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any
 from edgeproxy.admin.auth import Credentials, require
 from edgeproxy.admin.dialects.base import Dialect, Reply, Route
 from edgeproxy.admin.refusals import Refused, Why
-from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.dialects import Areas
-from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.invalidation.selectors import Mode, Selector
-from edgeproxy.invalidation.service import TooManyRules
 from edgeproxy.semantics.key import KeyPolicy, purge_target
 
 if TYPE_CHECKING:
@@ -170,7 +167,8 @@ async def _done(area: str, refresh: Refresh) -> tuple[Exception | None, int]:
     began = time.monotonic()
     try:
         await refresh()
-    except (JournalError, StoreError, TooManyRules, Refused) as error:
+    except Exception as error:
+        # Whatever it is, the other areas are still to be done.
         log.warning("%s was not refreshed: %s", area, error)
         return error, _milliseconds(began)
     return None, _milliseconds(began)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgeproxy.invalidation.service import MAX_DEADLINE
-from tests.admin.dialects.conftest import secret, store
+from tests.admin.dialects.conftest import refusals, secret, store
 from tests.kit.origin import CLOSE
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ INVALIDATE_IMAGES = "/v1/edge-cache/invalidate-by-src-images"
 DELETE_IMAGES = "/v1/edge-cache/dangerously-delete-by-src-images"
 BY_TAGS = (INVALIDATE_TAGS, DELETE_TAGS)
 BY_IMAGES = (INVALIDATE_IMAGES, DELETE_IMAGES)
+HOW_BY_TAGS = [(INVALIDATE_TAGS, "stale"), (DELETE_TAGS, "missed")]
+HOW_BY_IMAGES = [(INVALIDATE_IMAGES, "stale"), (DELETE_IMAGES, "missed")]
 WHOLE = {"/v1/edge-cache/purge-all": "POST", "/v1/data-cache/purge-all": "DELETE"}
 PURGES = (*BY_TAGS, *BY_IMAGES, *WHOLE)
 LOOKS = ("/v2/user", "/v9/projects/shop", "/teams/team_1")
@@ -83,7 +85,7 @@ def journal(port: AdminPort) -> int:
 
 
 @pytest.mark.parametrize("tags", [["front", "a"], "front,a", " front , nothing,", "front"], ids=str)
-@pytest.mark.parametrize(("path", "how"), zip(BY_TAGS, ("stale", "missed"), strict=True))
+@pytest.mark.parametrize(("path", "how"), HOW_BY_TAGS)
 async def test_what_bears_a_tag_is_picked(
     speaking: AdminPort, path: str, how: str, tags: Any
 ) -> None:
@@ -123,7 +125,7 @@ async def test_one_target_alone(
     ],
     ids=str,
 )
-@pytest.mark.parametrize(("path", "how"), zip(BY_IMAGES, ("stale", "missed"), strict=True))
+@pytest.mark.parametrize(("path", "how"), HOW_BY_IMAGES)
 async def test_what_was_made_from_an_image_is_picked(
     speaking: AdminPort, path: str, how: str, images: list[str], picked: list[str]
 ) -> None:
@@ -197,60 +199,64 @@ async def test_only_the_environments_of_the_token_are_purged(
 # -- what the CLI asks first
 
 
-async def test_the_user_is_the_token(speaking: AdminPort) -> None:
-    answer = await say(speaking, "/v2/user", project=None)
+@refusals
+async def test_the_user_is_the_token(refusing: AdminPort) -> None:
+    answer = await say(refusing, "/v2/user", project=None)
     user = answer.body["user"]
     assert (answer.status, user["id"], user["username"]) == (200, "shop", "shop")
 
 
+@refusals
 @pytest.mark.parametrize("by", ["shop", "two", "master"])
-async def test_the_project_is_known_by_its_name(speaking: AdminPort, by: str) -> None:
-    answer = await say(speaking, "/v9/projects/shop", by=by, project=None, query="teamId=team_1")
+async def test_the_project_is_known_by_its_name(refusing: AdminPort, by: str) -> None:
+    answer = await say(refusing, "/v9/projects/shop", by=by, project=None, query="teamId=team_1")
     assert (answer.status, answer.body["id"], answer.body["name"]) == (200, "shop", "shop")
     assert answer.body["accountId"] == "team_1"
 
 
-async def test_the_team_is_the_one_that_is_asked_for(speaking: AdminPort) -> None:
-    answer = await say(speaking, "/teams/team_1", project=None)
+@refusals
+async def test_the_team_is_the_one_that_is_asked_for(refusing: AdminPort) -> None:
+    answer = await say(refusing, "/teams/team_1", project=None)
     assert (answer.status, answer.body["id"], answer.body["slug"]) == (200, "team_1", "shop")
 
 
 # -- credentials
 
 
+@refusals
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Bearer", "token"])
 @pytest.mark.parametrize("path", ALL_PATHS)
-async def test_without_a_token(speaking: AdminPort, path: str, authorization: str) -> None:
+async def test_without_a_token(refusing: AdminPort, path: str, authorization: str) -> None:
     headers = {"Authorization": authorization}
-    answer = await say(speaking, path, body_of(path), headers=headers)
+    answer = await say(refusing, path, body_of(path), headers=headers)
     assert (answer.status, code(answer)) == (403, "forbidden")
     assert answer.body["error"]["missingToken"] is True
-    assert journal(speaking) == 0
 
 
+@refusals
 @pytest.mark.parametrize("by", ["nobody", "expired", "disabled"])
 @pytest.mark.parametrize("path", ALL_PATHS)
-async def test_with_a_token_that_is_not_good(speaking: AdminPort, path: str, by: str) -> None:
-    answer = await say(speaking, path, body_of(path), by)
+async def test_with_a_token_that_is_not_good(refusing: AdminPort, path: str, by: str) -> None:
+    answer = await say(refusing, path, body_of(path), by)
     assert (answer.status, code(answer)) == (403, "forbidden")
     assert answer.body["error"]["invalidToken"] is True
     assert secret(by) not in str(answer.body)
-    assert journal(speaking) == 0
 
 
+@refusals
 @pytest.mark.parametrize("by", ["elsewhere", "reader"])
 @pytest.mark.parametrize("path", PURGES)
-async def test_who_may_not(speaking: AdminPort, path: str, by: str) -> None:
-    answer = await say(speaking, path, body_of(path), by)
+async def test_who_may_not(refusing: AdminPort, path: str, by: str) -> None:
+    answer = await say(refusing, path, body_of(path), by)
     assert (answer.status, code(answer)) == (403, "forbidden")
     assert "invalidToken" not in answer.body["error"], "a new one would not help"
-    assert journal(speaking) == 0
 
 
+@refusals
 @pytest.mark.parametrize("path", BY_TAGS)
-async def test_another_environment_than_the_token_s(speaking: AdminPort, path: str) -> None:
-    answer = await say(speaking, path, {"tags": "a", "target": "production"}, "preview")
-    assert (answer.status, code(answer), journal(speaking)) == (403, "forbidden", 0)
+async def test_another_environment_than_the_token_s(refusing: AdminPort, path: str) -> None:
+    answer = await say(refusing, path, {"tags": "a", "target": "production"}, "preview")
+    assert (answer.status, code(answer)) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("path", PURGES)
@@ -259,56 +265,60 @@ async def test_a_whole_project_takes_more_than_a_tag(speaking: AdminPort, path: 
     assert answer.status == (403 if path in WHOLE else 200)
 
 
-@pytest.mark.parametrize("path", ALL_PATHS)
-async def test_too_many_calls_in_a_time(speaking: AdminPort, path: str) -> None:
-    assert (await say(speaking, path, body_of(path), "hurried")).status == 200
-    answer = await say(speaking, path, body_of(path), "hurried")
-    assert (answer.status, code(answer)) == (429, "rate_limited")
-    reset = speaking.served.clock.now + 60
-    limit = {"remaining": 0, "reset": reset, "resetMs": reset * 1000, "total": 1}
-    assert answer.body["error"]["limit"] == limit
-    assert all(isinstance(value, int) for value in answer.body["error"]["limit"].values())
-    assert answer.headers["Retry-After"] == "60"
+async def test_too_many_calls_in_a_time(speaking: AdminPort) -> None:
+    for path in ALL_PATHS:
+        assert (await say(speaking, path, body_of(path), "hurried")).status == 200
+        answer = await say(speaking, path, body_of(path), "hurried")
+        assert (answer.status, code(answer)) == (429, "rate_limited")
+        assert answer.headers["Retry-After"] == "60"
+        speaking.served.clock.now += 60
+        reset = speaking.served.clock.now
+        limit = {"remaining": 0, "reset": reset, "resetMs": reset * 1000, "total": 1}
+        assert answer.body["error"]["limit"] == limit
+        assert all(isinstance(value, int) for value in answer.body["error"]["limit"].values())
 
 
-@pytest.mark.parametrize("path", ALL_PATHS)
-async def test_a_token_that_is_used_up(speaking: AdminPort, path: str) -> None:
-    assert (await say(speaking, path, body_of(path), "spent")).status == 200
-    answer = await say(speaking, path, body_of(path), "spent")
-    assert (answer.status, code(answer)) == (403, "forbidden")
+async def test_a_token_that_is_used_up(speaking: AdminPort) -> None:
+    assert (await say(speaking, "/v2/user", by="spent")).status == 200
+    for path in ALL_PATHS:
+        answer = await say(speaking, path, body_of(path), "spent")
+        assert (answer.status, code(answer)) == (403, "forbidden")
 
 
 # -- projects
 
 
+@refusals
 @pytest.mark.parametrize(
     ("by", "project"), [("shop", "blog"), ("shop", "none"), ("master", "none")]
 )
 @pytest.mark.parametrize("path", PURGES)
 async def test_projects_that_are_not_there(
-    speaking: AdminPort, path: str, by: str, project: str
+    refusing: AdminPort, path: str, by: str, project: str
 ) -> None:
-    answer = await say(speaking, path, body_of(path), by, project=project)
+    answer = await say(refusing, path, body_of(path), by, project=project)
     assert (answer.status, code(answer)) == (404, "not_found")
     assert answer.body["error"]["message"] == f"Could not find the Project: {project}"
-    assert journal(speaking) == 0
 
 
-async def test_a_project_that_is_not_there_is_not_shown(speaking: AdminPort) -> None:
-    answer = await say(speaking, "/v9/projects/blog", project=None, method="GET")
+@refusals
+async def test_a_project_that_is_not_there_is_not_shown(refusing: AdminPort) -> None:
+    answer = await say(refusing, "/v9/projects/blog", project=None, method="GET")
     assert (answer.status, code(answer)) == (404, "not_found")
 
 
+@refusals
 @pytest.mark.parametrize("query", ["", "projectIdOrName=", "teamId=t"])
 @pytest.mark.parametrize("path", PURGES)
-async def test_the_project_must_be_named(speaking: AdminPort, path: str, query: str) -> None:
-    answer = await say(speaking, path, body_of(path), project=None, query=query)
-    assert (answer.status, code(answer), journal(speaking)) == (400, "bad_request", 0)
+async def test_the_project_must_be_named(refusing: AdminPort, path: str, query: str) -> None:
+    answer = await say(refusing, path, body_of(path), project=None, query=query)
+    assert (answer.status, code(answer)) == (400, "bad_request")
 
 
 # -- bodies
 
 
+@refusals
 @pytest.mark.parametrize(
     "body",
     [
@@ -334,11 +344,12 @@ async def test_the_project_must_be_named(speaking: AdminPort, path: str, query: 
     ],
 )
 @pytest.mark.parametrize("path", BY_TAGS)
-async def test_tags_that_are_wrong(speaking: AdminPort, path: str, body: Any) -> None:
-    answer = await say(speaking, path, body)
-    assert (answer.status, code(answer), journal(speaking)) == (400, "bad_request", 0)
+async def test_tags_that_are_wrong(refusing: AdminPort, path: str, body: Any) -> None:
+    answer = await say(refusing, path, body)
+    assert (answer.status, code(answer)) == (400, "bad_request")
 
 
+@refusals
 @pytest.mark.parametrize(
     "body",
     [
@@ -355,23 +366,25 @@ async def test_tags_that_are_wrong(speaking: AdminPort, path: str, body: Any) ->
     ],
 )
 @pytest.mark.parametrize("path", BY_IMAGES)
-async def test_images_that_are_wrong(speaking: AdminPort, path: str, body: Any) -> None:
-    answer = await say(speaking, path, body)
-    assert (answer.status, code(answer), journal(speaking)) == (400, "bad_request", 0)
+async def test_images_that_are_wrong(refusing: AdminPort, path: str, body: Any) -> None:
+    answer = await say(refusing, path, body)
+    assert (answer.status, code(answer)) == (400, "bad_request")
 
 
+@refusals
 @pytest.mark.parametrize("deadline", [-1, -0.5, "60", None, True, math.nan], ids=str)
 @pytest.mark.parametrize("path", [DELETE_TAGS, DELETE_IMAGES])
-async def test_deadlines_that_are_none(speaking: AdminPort, path: str, deadline: Any) -> None:
+async def test_deadlines_that_are_none(refusing: AdminPort, path: str, deadline: Any) -> None:
     body = {**(body_of(path) or {}), "revalidationDeadlineSeconds": deadline}
-    answer = await say(speaking, path, body)
-    assert (answer.status, code(answer), journal(speaking)) == (400, "bad_request", 0)
+    answer = await say(refusing, path, body)
+    assert (answer.status, code(answer)) == (400, "bad_request")
 
 
+@refusals
 @pytest.mark.parametrize("path", [INVALIDATE_TAGS, INVALIDATE_IMAGES])
-async def test_what_is_invalidated_has_no_deadline(speaking: AdminPort, path: str) -> None:
+async def test_what_is_invalidated_has_no_deadline(refusing: AdminPort, path: str) -> None:
     body = {**(body_of(path) or {}), "revalidationDeadlineSeconds": 1}
-    answer = await say(speaking, path, body)
+    answer = await say(refusing, path, body)
     assert (answer.status, code(answer)) == (400, "bad_request")
     assert "revalidationDeadlineSeconds" in answer.body["error"]["message"]
 
@@ -391,40 +404,45 @@ async def test_what_is_just_within_the_limits(speaking: AdminPort, path: str, bo
     assert (await say(speaking, path, body)).status == 200
 
 
+@refusals
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"tags":["a"],"tags":["b"]}', b'{"a":' * 40 + b"1" + b"}" * 40]
 )
 @pytest.mark.parametrize("path", PURGES)
-async def test_bodies_that_can_t_be_read(speaking: AdminPort, path: str, body: bytes) -> None:
-    answer = await say(speaking, path, body)
-    assert (answer.status, code(answer), journal(speaking)) == (400, "bad_request", 0)
+async def test_bodies_that_can_t_be_read(refusing: AdminPort, path: str, body: bytes) -> None:
+    answer = await say(refusing, path, body)
+    assert (answer.status, code(answer)) == (400, "bad_request")
 
 
+@refusals
 @pytest.mark.parametrize("path", PURGES)
-async def test_a_body_that_is_too_large(speaking: AdminPort, path: str) -> None:
-    answer = await say(speaking, path, b" " * (1 << 20) + b"{}")
-    assert (answer.status, code(answer), journal(speaking)) == (413, "request_too_large", 0)
+async def test_a_body_that_is_too_large(refusing: AdminPort, path: str) -> None:
+    answer = await say(refusing, path, b" " * (1 << 20) + b"{}")
+    assert (answer.status, code(answer)) == (413, "request_too_large")
 
 
+@refusals
 @pytest.mark.parametrize("path", BY_TAGS + BY_IMAGES)
-async def test_a_body_that_is_no_json(speaking: AdminPort, path: str) -> None:
-    answer = await say(speaking, path, b"tags=a", headers={"Content-Type": "text/plain"})
+async def test_a_body_that_is_no_json(refusing: AdminPort, path: str) -> None:
+    answer = await say(refusing, path, b"tags=a", headers={"Content-Type": "text/plain"})
     assert (answer.status, code(answer)) == (415, "unsupported_media_type")
 
 
 # -- paths, methods, and what goes wrong inside
 
 
+@refusals
 @pytest.mark.parametrize("path", ALL_PATHS)
-async def test_another_method(speaking: AdminPort, path: str) -> None:
-    answer = await say(speaking, path, body_of(path), method="PUT")
+async def test_another_method(refusing: AdminPort, path: str) -> None:
+    answer = await say(refusing, path, body_of(path), method="PUT")
     assert (answer.status, code(answer)) == (405, "method_unknown")
     assert answer.headers["Allow"] == ("GET" if path in LOOKS else WHOLE.get(path, "POST"))
 
 
+@refusals
 @pytest.mark.parametrize("path", ["/v1/edge-cache/nothing", "/v1/data-cache/", "/v9/projects/a/b"])
-async def test_another_path(speaking: AdminPort, path: str) -> None:
-    answer = await say(speaking, path, {})
+async def test_another_path(refusing: AdminPort, path: str) -> None:
+    answer = await say(refusing, path, {})
     assert (answer.status, code(answer)) == (404, "not_found")
 
 

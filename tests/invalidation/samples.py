@@ -103,6 +103,9 @@ def selectors(draw: st.DrawFn) -> Selector:
         "pattern": st.sampled_from(["^/p", "i.jpg$", "[?]"]),
         "content_type": st.sampled_from(["text/plain", "image/*"]),
         "status": st.sampled_from([200, 404]),
+        "host_pattern": st.sampled_from(["^www", "8443$", "shop.test"]),
+        "tag_pattern": st.sampled_from(["(^|,)home,", "p-[12]$", "^Home"]),
+        "type_pattern": st.sampled_from(["^text/", "png"]),
     }
     chosen = draw(st.sets(st.sampled_from(sorted(conditions)), max_size=2))
     more = {name: draw(conditions[name]) for name in sorted(chosen)}
@@ -180,6 +183,10 @@ def picks(selector: Selector, stored: StoredResponse) -> bool:
             selector.content_type in ("", media_type)
             or (selector.content_type == "image/*" and media_type == "image/png"),
             selector.status in (0, stored.status),
+            re.search(selector.host_pattern, stored.host),
+            not selector.tag_pattern
+            or (stored.tags and re.search(selector.tag_pattern, ",".join(stored.tags))),
+            re.search(selector.type_pattern, media_type),
         ]
     )
 

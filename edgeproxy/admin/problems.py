@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from edgeproxy.admin.refusals import Refused
+from edgeproxy.invalidation.journal import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,6 +93,10 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return Problem(error.status, _detail(request, error.status), headers=headers).response()
+    except JournalError as error:
+        # Such as a full disk. It says which folder, and whoever may purge may know.
+        log.warning("%s %s was not done: %s", request.method, request.path, error)
+        return Problem(503, f"nothing was done: {error}").response()
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return Problem(500, "the edge failed; its log says how").response()

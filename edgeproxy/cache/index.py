@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
+from edgeproxy.cache.disk import allocate_lock_file
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.layout import (
     FORMAT,
@@ -68,6 +69,7 @@ class Index:
         self._journal_id = journal_id
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            allocate_lock_file(directory, _MAX_READERS)
             self.env = lmdb.open(
                 str(directory),
                 map_size=map_size(max_bytes),

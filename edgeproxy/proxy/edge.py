@@ -12,6 +12,7 @@ from edgeproxy.cache.memory import MemoryTier
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.head import SharedHead
+from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.ledger import Ledger
 from edgeproxy.invalidation.picking import picked
@@ -32,6 +33,7 @@ from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
+from edgeproxy.proxy.refresh_ahead import RefreshAhead
 from edgeproxy.proxy.server import EdgeServer
 from edgeproxy.proxy.serving import Serving
 from edgeproxy.semantics.fields import Fields
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.model import Config
+    from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.refused import Refused
@@ -77,6 +80,7 @@ class Edge:
     ledger: Ledger
     tier: SharedTier
     view: JournalView
+    jobs: Jobs
 
     def __init__(
         self, config: Config, place: Place, clock: Callable[[], float], access_log: AccessSink
@@ -118,7 +122,12 @@ class Edge:
             return in_flight.may_be(target_id) or remembered.may_have(target_id)
 
         self.service = InvalidationService(
-            journal, self.view, self.tier, clock, maybe_in_flight=concerned
+            journal,
+            self.view,
+            self.tier,
+            clock,
+            maybe_in_flight=concerned,
+            refresh=self._refresh_ahead,
         )
         self.ledger = Ledger(place.directory / "ledger")
         self._closing.callback(self.ledger.close)
@@ -148,6 +157,9 @@ class Edge:
         self._pools = Pools(clock)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
+        self.jobs = Jobs(place.runtime_dir / "jobs")
+        self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
+        self._closing.push_async_callback(self._ahead.close)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -165,7 +177,8 @@ class Edge:
             self._pools,
         )
         self._closing.push_async_callback(self._handler.close)
-        peers = PeerServer(place.runtime_dir, fetching.find_flight)
+        open_body = self.tier.open if self.tier.per_worker else None
+        peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
         await peers.start()
         self._closing.push_async_callback(peers.close)
         self.server = EdgeServer(
@@ -249,6 +262,10 @@ class Edge:
             if reason is not None:
                 notes.append(f"{key.url}: the last answer was not stored: {reason}")
         return notes
+
+    def _refresh_ahead(self, purge_id: str, actor: str, picked: Sequence[StoredResponse]) -> Job:
+        rate = self._config.admin.refresh_rate
+        return self._ahead.start(purge_id, actor, picked, self.sites, rate)
 
     def _log_refused(self, client: str, start_line: bytes, refused: Refused) -> None:
         """Requests that were no requests are in the access log, too."""

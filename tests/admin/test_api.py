@@ -11,6 +11,7 @@ from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.admin.conftest import EDITOR, READER, AdminPort
 from tests.invalidation.samples import new_head
 from tests.kit import Answer
+from tests.kit.disk import full_disk
 
 if TYPE_CHECKING:
     from edgeproxy.invalidation.journal import Record
@@ -83,6 +84,21 @@ async def test_a_purge_is_in_force_when_it_is_answered(
         "dry_run": False,
     }
     assert await hits(port, "/a", "/b", "/c") == left
+
+
+async def test_a_purge_that_the_journal_has_no_room_for_is_refused(
+    port: AdminPort, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fill(port)
+    folder = port.served.place.directory / "journal"
+    with full_disk():
+        refused = await port.purge(everything=True, site="shop")
+    assert refused.status == 503
+    assert refused.body["detail"].startswith(f"nothing was done: the journal in {folder}: ")
+    assert [record.exc_info for record in caplog.records if "journal" in record.message] == [None]
+    assert await hits(port, "/a", "/b", "/c") == ["/a", "/b", "/c"]
+    assert (await port.purge(everything=True, site="shop")).body["matched"] == 3
+    assert await hits(port, "/a") == []
 
 
 async def test_what_is_invalidated_is_served_stale_and_what_is_deleted_is_not(

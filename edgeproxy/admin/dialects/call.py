@@ -58,6 +58,7 @@ class Call:
         """
         known = self.edge.sites.policies
         if named:
+            named = self.edge.sites.named(named)
             if not self.token.serves(named):
                 detail = f'the token "{self.token.name}" is not good for site {named!r}'
                 raise Refused(Why.FORBIDDEN, detail, site=named)

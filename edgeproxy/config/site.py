@@ -234,8 +234,8 @@ class Varnish(Section):
 
     networks: tuple[scalars.TrustedNetwork, ...] = Field(
         default=(),
-        description="clients that may send them without more ado, and whose GET with Cache-Control: "
-        "no-cache fetches anew; if empty, nobody",
+        description="clients that may send them without more ado, and whose GET with "
+        "Cache-Control: no-cache fetches anew; if empty, nobody",
         examples=[["10.0.0.5", "10.1.0.0/16"]],
     )
     tokens: scalars.Bool = Field(
@@ -261,8 +261,8 @@ class Site(Section):
     )
     ids: tuple[scalars.Name, ...] = Field(
         default=(),
-        description="other names that a vendor's client may call it by: a Cloudflare zone, a Fastly "
-        "service",
+        description="other names that a vendor's client may call it by: a Cloudflare zone, a "
+        "Fastly service",
         examples=[["023e105f4ecef8ad9ca31a8372d0c353"]],
     )
     host_header: scalars.HostHeader = Field(

@@ -56,7 +56,10 @@ PAGE = Selector.by_url("shop", None, b"/page")
             id="its own",
         ),
         pytest.param(
-            Selector("shop", tag_pattern="(^|,)b,c(,|$)"), {"tags": ("a", "b", "c")}, True, id="tags"
+            Selector("shop", tag_pattern="(^|,)b,c(,|$)"),
+            {"tags": ("a", "b", "c")},
+            True,
+            id="tags",
         ),
         pytest.param(Selector("shop", tag_pattern="^.*$"), {}, False, id="tags: none"),
         pytest.param(

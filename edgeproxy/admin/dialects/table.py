@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeproxy.admin.dialects.cloudflare import CLOUDFLARE
+from edgeproxy.admin.dialects.fastly import FASTLY
 from edgeproxy.admin.dialects.wix import WIX
 
 if TYPE_CHECKING:
@@ -11,4 +13,4 @@ if TYPE_CHECKING:
 
     from edgeproxy.admin.dialects.base import Dialect
 
-DIALECTS: Sequence[Dialect] = (WIX,)
+DIALECTS: Sequence[Dialect] = (WIX, CLOUDFLARE, FASTLY)

@@ -9,6 +9,7 @@ from aiohttp import web
 from edgeproxy.admin.api import build_api
 from edgeproxy.admin.auth import Authenticator
 from edgeproxy.admin.dialects.frame import dialects
+from edgeproxy.admin.dialects.varnish import purger
 from edgeproxy.admin.incoming import MAX_BODY
 from edgeproxy.admin.problems import Problem, problems
 from edgeproxy.admin.state import STATE, AdminState
@@ -41,6 +42,7 @@ def build_admin(
     state = AdminState(edge, config, Authenticator(tokens), ready)
     app = web.Application(middlewares=[_outer, problems, dialects], client_max_size=MAX_BODY)
     app[STATE] = state
+    edge.purge_by(purger(state))
     app.router.add_get("/healthz", _health)
     app.router.add_get("/readyz", _readiness)
     app.add_subapp("/v1", build_api(state))

@@ -298,13 +298,13 @@ class Fetching:
                 answer = await self._ask(flight, request, pool, ((b"Range", flight.part),))
                 await self._receive(flight, request, pool, answer, hold.position, None)
                 return
-            if found is not None and parts.lookup.deleted(found):
+            if found is not None and (request.anew or parts.lookup.deleted(found)):
                 # Not even to be validated: it may have been deleted for being wrong.
                 found = None
-            anew = found is not None or request.not_before
+            anew = found is not None or request.not_before or request.anew
             if not anew and await self._complete(flight, request, pool, hold.position):
                 return
-            stored = parts.lookup.all_stored(request.key.primary)
+            stored = () if request.anew else parts.lookup.all_stored(request.key.primary)
             others = worth_asking_about(stored, request.fields, found)
             answer = await self._ask(flight, request, pool, conditions(found, others))
             if answer.status == 304 and (found is not None or others):

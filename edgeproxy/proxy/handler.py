@@ -36,6 +36,7 @@ from edgeproxy.proxy.intake import Intake, Misdirected
 from edgeproxy.proxy.keeping import ERROR_STATUS
 from edgeproxy.proxy.passing import Passing
 from edgeproxy.proxy.peers import RemoteFailure
+from edgeproxy.proxy.purging import PURGING, answer_purge
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.fields import Fields
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.passed import Passed
     from edgeproxy.proxy.pool import Pools
+    from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
 
@@ -101,6 +103,7 @@ class Handler:
         self.intake = intake
         self.pools = pools
         self._passing = Passing(parts.fetching, parts.passed, pools)
+        self.purger: Purger | None = None
         self._refreshes: dict[bytes, asyncio.Task[None]] = {}
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
@@ -137,6 +140,9 @@ class Handler:
         await asyncio.gather(*refreshes, return_exceptions=True)
 
     async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
+        if request.method in PURGING:
+            await answer_purge(exchange, request, self.purger)
+            return
         if request.upgrade:
             await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
             return
@@ -171,6 +177,9 @@ class Handler:
                 decision = decide_in_part(
                     decision, request.directives, request.fields, incomplete=incomplete is not None
                 )
+            if request.anew and isinstance(decision, Revalidate):
+                # Its client wants to know whether there is something new.
+                decision = replace(decision, on_error=False)
             vary = looked.vary or learnt_vary
             match decision:
                 case Hit(ttl):

@@ -20,7 +20,7 @@ from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.invalidation.service import TooManyRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from edgeproxy.admin.auth import Authenticator
     from edgeproxy.admin.dialects.base import Dialect
@@ -90,8 +90,19 @@ async def answer(
     dialect: Dialect, incoming: Incoming, edge: Edge, config: Config, authenticator: Authenticator
 ) -> Reply:
     """The answer to a call, whatever happens."""
+    called = _called(dialect, incoming, edge, config, authenticator)
+    return await settled(dialect, incoming, called)
+
+
+async def settled(
+    dialect: Dialect, incoming: Incoming, called: Awaitable[tuple[Reply, Call]]
+) -> Reply:
+    """The answer that a handler's becomes, or an error in the dialect's words."""
     try:
-        reply, extra = await _called(dialect, incoming, edge, config, authenticator)
+        reply, call = await called
+        extra = {"Edge-Dry-Run": "1"} if call.dry_run else {}
+        if call.matched is not None:
+            extra["Edge-Matched"] = str(call.matched)
     except Exception as error:
         refused = _refused(error, incoming)
         reply = dialect.refuse(refused, incoming)
@@ -114,8 +125,8 @@ def _refused(error: Exception, incoming: Incoming) -> Refused:
 
 async def _called(
     dialect: Dialect, incoming: Incoming, edge: Edge, config: Config, authenticator: Authenticator
-) -> tuple[Reply, dict[str, str]]:
-    """The answer of a dialect's handler, and the fields that go with it in every dialect."""
+) -> tuple[Reply, Call]:
+    """The answer of a dialect's handler, and the call that it was to."""
     options = getattr(config.admin.dialects, dialect.name)
     route, parts = dialect.find(incoming.method, incoming.path)
     token = await admit(
@@ -128,8 +139,4 @@ async def _called(
         now=edge.now(),
     )
     call = Call(incoming, token, dialect.name, parts, options, edge, incoming.dry_run)
-    reply = await route.handler(call)
-    extra = {"Edge-Dry-Run": "1"} if call.dry_run else {}
-    if call.matched is not None:
-        extra["Edge-Matched"] = str(call.matched)
-    return reply, extra
+    return await route.handler(call), call

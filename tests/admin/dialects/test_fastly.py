@@ -122,6 +122,11 @@ async def test_purge_by_method(speaking: AdminPort, headers: dict[str, str], bec
     assert await pages.how("/a", "blog.test") == "fresh"
 
 
+async def test_purge_by_method_takes_a_host_that_is_served_here(speaking: AdminPort) -> None:
+    answer = await say(speaking, "/a", method="PURGE", headers={"Host": "else.test"})
+    assert answer.status == 421
+
+
 async def test_a_query_belongs_to_the_url(speaking: AdminPort) -> None:
     pages = await store(speaking, {}, [("shop.test", "/a"), ("shop.test", "/a?q=1")])
     assert (await say(speaking, f"{URL}?q=1")).status == 200

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeproxy.invalidation.journal import LocalJournal
+from edgeproxy.invalidation.journal import JournalError, LocalJournal
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.invalidation.service import TooManyRules
 from tests.admin.conftest import EDITOR, READER, AdminPort
 from tests.invalidation.samples import new_head
 from tests.kit import Answer
@@ -94,8 +95,10 @@ async def test_a_purge_that_the_journal_has_no_room_for_is_refused(
     with full_disk():
         refused = await port.purge(everything=True, site="shop")
     assert refused.status == 503
-    assert refused.body["detail"].startswith(f"nothing was done: the journal in {folder}: ")
-    assert [record.exc_info for record in caplog.records if "journal" in record.message] == [None]
+    assert refused.body["detail"] == "the journal can't be written: nothing was purged"
+    (logged,) = [record for record in caplog.records if "was not done" in record.message]
+    assert f"the journal in {folder}: " in logged.message
+    assert logged.exc_info is None
     assert await hits(port, "/a", "/b", "/c") == ["/a", "/b", "/c"]
     assert (await port.purge(everything=True, site="shop")).body["matched"] == 3
     assert await hits(port, "/a") == []
@@ -329,3 +332,20 @@ async def test_who_may_look(port: AdminPort) -> None:
         answer = await port.call("GET", f"/v1/entries?url=http://{host}/a", secret=secret)
         assert answer.status == status
         assert ("entries" in answer.body) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after"),
+    [(TooManyRules("try again"), "1"), (JournalError("the journal in /secret: full"), None)],
+    ids=["rules", "journal"],
+)
+async def test_a_purge_that_has_to_wait_is_not_answered_as_done(
+    port: AdminPort, monkeypatch: pytest.MonkeyPatch, error: Exception, retry_after: str | None
+) -> None:
+    async def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(port.served.edge.service, "purge", failing)
+    answer = await port.purge(everything=True, site="shop")
+    assert (answer.status, answer.headers.get("Retry-After")) == (503, retry_after)
+    assert "/secret" not in str(answer.body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -13,11 +12,9 @@ from edgeproxy.admin.dialects.base import Reply
 from edgeproxy.admin.dialects.call import Call
 from edgeproxy.admin.dialects.table import DIALECTS
 from edgeproxy.admin.incoming import Incoming
-from edgeproxy.admin.refusals import Refused, Why
+from edgeproxy.admin.refusals import Refused, Why, refusal_of
 from edgeproxy.admin.state import STATE
 from edgeproxy.config.addresses import normal_host
-from edgeproxy.invalidation.journal import JournalError
-from edgeproxy.invalidation.service import TooManyRules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -26,11 +23,6 @@ if TYPE_CHECKING:
     from edgeproxy.admin.dialects.base import Dialect
     from edgeproxy.config.model import Config
     from edgeproxy.proxy.edge import Edge
-
-log = logging.getLogger(__name__)
-
-_SWEEP_SECONDS = 1.0
-"""After so long rules that waited have been worked off."""
 
 
 @web.middleware
@@ -104,23 +96,10 @@ async def settled(
         if call.matched is not None:
             extra["Edge-Matched"] = str(call.matched)
     except Exception as error:
-        refused = _refused(error, incoming)
+        refused = refusal_of(error, f"{incoming.method} {incoming.path}")
         reply = dialect.refuse(refused, incoming)
         extra = refused.headers(reply.status)
     return Reply(reply.status, reply.body, {**dialect.headers(incoming), **extra, **reply.headers})
-
-
-def _refused(error: Exception, incoming: Incoming) -> Refused:
-    """What the caller is told of an error; what is our own fault goes to the log."""
-    if isinstance(error, Refused):
-        return error
-    if isinstance(error, TooManyRules):
-        return Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
-    if isinstance(error, JournalError):
-        log.error("%s %s was not recorded: %s", incoming.method, incoming.path, error)
-        return Refused(Why.UNUSABLE, "the journal can't be written: nothing was purged")
-    log.error("%s %s failed", incoming.method, incoming.path, exc_info=error)
-    return Refused(Why.FAILED, "the edge failed; its log says how")
 
 
 async def _called(

@@ -74,7 +74,9 @@ class Pool(Section):
     """Connections to each origin, per worker."""
 
     max_connections: scalars.Count = Field(
-        default=128, description="most connections at a time; more requests wait their turn"
+        default=128,
+        description="most connections at a time; more requests wait their turn. Those with a body "
+        "get three quarters of them at most, however long their clients take",
     )
     keepalive: scalars.Duration = Field(
         default=15.0, description="how long an unused connection is kept for the next request"

@@ -34,8 +34,11 @@ from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
 from edgeproxy.proxy.refresh_ahead import RefreshAhead
+from edgeproxy.proxy.refreshing import Refreshing
+from edgeproxy.proxy.retrieving import Retrieving
 from edgeproxy.proxy.server import EdgeServer
 from edgeproxy.proxy.serving import Serving
+from edgeproxy.proxy.sharing import Sharing
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
@@ -149,13 +152,14 @@ class Edge:
                 view=self.view,
                 claims=claims,
                 peers=place.runtime_dir,
-                uncacheable=self._uncacheable,
-                backoff=self._backoff,
                 clock=clock,
                 in_flight=in_flight,
-                keeping=keeping,
+                retrieving=Retrieving(
+                    lookup, incomplete, self.view, self._uncacheable, clock, keeping
+                ),
             )
         )
+        refreshing = Refreshing(fetching, keeping, self._backoff, clock)
         self._pools = Pools(clock)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
@@ -168,9 +172,19 @@ class Edge:
                 lookup=lookup,
                 incomplete=incomplete,
                 fetching=fetching,
+                refreshing=refreshing,
+                sharing=Sharing(lookup, self.view, clock),
                 serving=Serving(self.tier, lookup, clock, memory_object),
                 view=self.view,
-                passed=Passed(self.tier, lookup, keeping, self.view, self.service, in_flight),
+                passed=Passed(
+                    self.tier,
+                    lookup,
+                    keeping,
+                    self.view,
+                    self.service,
+                    in_flight,
+                    self._uncacheable,
+                ),
                 uncacheable=self._uncacheable,
                 backoff=self._backoff,
                 access_log=self._access_log,
@@ -179,7 +193,7 @@ class Edge:
             self._pools,
         )
         self._handler.purger = self._purger
-        self._closing.push_async_callback(self._handler.close)
+        self._closing.push_async_callback(refreshing.close)
         open_body = self.tier.open if self.tier.per_worker else None
         peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
         await peers.start()

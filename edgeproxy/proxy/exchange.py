@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.errors import EdgeError
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.semantics.cache_status import Forwarded
 
 _NO_FIELDS = Fields()
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -35,6 +36,8 @@ class Exchange:
         self.request: EdgeRequest | None = None
         self.result = "error"
         self.retried = False
+        self.fwd: Forwarded = "miss"
+        """Why the request goes forward, as far as that is known (RFC 9211 2.2)."""
         self._clock = clock
         self._started = clock()
         self._first_byte: float | None = None
@@ -173,7 +176,7 @@ class Exchange:
 
     async def fail(self, error: EdgeError) -> None:
         """Tell the reader that the origin failed; after the head, only a broken end can."""
-        status = CacheStatus(fwd="miss", detail=error.detail)
+        status = CacheStatus(fwd=self.fwd, detail=error.detail)
         await self.refuse(error.status, str(error), status)
 
     async def crash(self) -> None:

@@ -32,9 +32,11 @@ def place(worker: Worker, *due: Due, journal_id: bytes | None = None) -> Place:
 
 
 async def test_it_does_what_is_due(worker: Worker) -> None:
+    for _ in range(2):
+        worker.append(Selector.by_tag("shop", "other"))
     for name in "abc":
-        await worker.store(name, tags=("home",))
-    await worker.store("d", tags=("sale",))
+        await worker.store(name, tags=("home",), position=1)
+    await worker.store("d", tags=("sale",), position=1)
     await worker.store("e", tags=("home",), position=2)
     marked = Due(Selector.by_tag("shop", "sale"), Effect(Mode.INVALIDATE, 9000.0), 2)
     await apply_elsewhere(place(worker, Due(HOME, DELETE, 2), marked))

@@ -65,8 +65,7 @@ class Intake:
         except ValueError as error:
             raise BadRequest("host-invalid") from error
         directives = request_directives(fields)
-        may_purge = bool(policy.purge_networks) and within(client, policy.purge_networks)
-        anew = method == b"GET" and directives.no_cache and may_purge
+        anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         _, forwarded_target = split_cache_buster(target.path_and_query)
         return EdgeRequest(
             method=method,

@@ -277,6 +277,10 @@ class Site(Section):
         description="say in Cache-Status how each request was answered (RFC 9211)",
         examples=[False],
     )
+    vercel_cache: scalars.Bool = Field(
+        default=False,
+        description="say it in x-vercel-cache, too: MISS, HIT, STALE, REVALIDATED or BYPASS",
+    )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="how long an origin may take")
     pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")
     tags: Tags = Field(default_factory=Tags, description="names to purge responses by")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.invalidation.applying import Application, Place, apply_elsewhere, due_of
+from edgeproxy.invalidation.compaction import make_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,12 +168,7 @@ class Sweeper:
     async def _make_room(self) -> None:
         """Space: what is dead goes, then what is least worth its bytes, then what they leave."""
         self._expiry_cursor = await self._tier.expire_step(self._expiry_cursor, self._is_dead)
-        evicted = await self._tier.evict_step(self._clock())
-        while evicted:
-            evicted = await self._tier.evict_step(self._clock())
-        collected = await self._tier.collect_garbage()
-        while collected:
-            collected = await self._tier.collect_garbage()
+        await make_room(self._tier, self._clock)
         trimmed = False
         while not trimmed:
             trimmed = await _in_thread(self._journal.trim, self._tier.settled)

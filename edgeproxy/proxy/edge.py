@@ -9,8 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import MemoryTier
+from edgeproxy.cache.permissions import mend_permissions
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
+from edgeproxy.invalidation.compaction import compact
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
@@ -47,9 +49,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from edgeproxy.cache.permissions import Mended
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.model import Config
+    from edgeproxy.invalidation.compaction import Compacted
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
@@ -99,6 +103,7 @@ class Edge:
         self._uncacheable = UncacheableKeys()
         self._backoff = RefreshBackoff()
         self._purger: Purger | None = None
+        self._compacting: asyncio.Task[Compacted] | None = None
 
     async def start(self) -> None:
         """Open the journal and the store, and be ready for connections.
@@ -240,8 +245,10 @@ class Edge:
         """Give up what is in flight, and close the store."""
         if hasattr(self, "server"):
             await self.server.shutdown()
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+            working = [task for task in (self._sweeping, self._compacting) if task is not None]
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
         await self._closing.aclose()
 
     # -- for the admin side
@@ -272,6 +279,19 @@ class Edge:
             )
             for stored in found
         ]
+
+    async def compact(self) -> Compacted:
+        """Give back what space of the store can be; one at a time, and who comes meanwhile waits
+        for that one. Raises StoreError."""
+        if self._compacting is None or self._compacting.done():
+            self._compacting = asyncio.create_task(
+                compact(self.tier, self.view, self._is_dead, self._clock)
+            )
+        return await asyncio.shield(self._compacting)
+
+    async def mend_permissions(self) -> Mended:
+        """Put modes and owner of the node's files right. Raises StoreUnusable."""
+        return await asyncio.to_thread(mend_permissions, self._place.directory)
 
     def notes(self, selector: Selector) -> list[str]:
         """What this worker remembers of a URL of which nothing may be stored."""

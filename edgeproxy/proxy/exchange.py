@@ -9,7 +9,7 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body, true_method
 from edgeproxy.proxy.tunnel import splice
 from edgeproxy.proxy.wire import ResponseWriter
-from edgeproxy.semantics.cache_status import CacheStatus, append_member
+from edgeproxy.semantics.cache_status import CacheStatus, append_member, vercel_cache
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
 
@@ -45,6 +45,7 @@ class Exchange:
         self._status = 0
         self._tunnelled = 0
         self._cache_status = b""
+        self._vercel_cache: bytes | None = None
 
     @property
     def method(self) -> bytes:
@@ -97,6 +98,9 @@ class Exchange:
         self._note(status, cache_status)
         if self._cache_status:
             fields = append_member(fields, self._cache_status)
+        if self._vercel_cache:
+            fields = fields.without({b"x-vercel-cache"})
+            fields = fields.plus((b"x-vercel-cache", self._vercel_cache))
         if reason is None:
             reason = REASONS.get(status, b"")
         await self.writer.start(status, reason, fields, length, head_only=head_only)
@@ -112,6 +116,8 @@ class Exchange:
         self._note(status, cache_status)
         if self._cache_status:
             head += b"Cache-Status: " + self._cache_status + b"\r\n"
+        if self._vercel_cache:
+            head += b"x-vercel-cache: " + self._vercel_cache + b"\r\n"
         if status != 204:  # RFC 9110 8.6
             head += b"Content-Length: %d\r\n" % len(body)
         self.writer.send_ready(head, body)
@@ -136,6 +142,8 @@ class Exchange:
         self._status = status
         if self.request is None or self.request.policy.cache_status:
             self._cache_status = cache_status.render()
+        if self.request is not None and self.request.policy.vercel_cache:
+            self._vercel_cache = vercel_cache(cache_status)
         self._first_byte = self._clock()
 
     # -- ending otherwise than well

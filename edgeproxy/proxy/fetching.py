@@ -230,10 +230,12 @@ class Fetching:
     async def _relay(
         self, flight: Flight, request: EdgeRequest, outcome: Shared, body: AsyncIterator[bytes]
     ) -> None:
+        to_keep, done = self._parts.tier.per_worker, 0
         async for chunk in body:
-            if not await flight.append(chunk):
+            done += len(chunk)
+            if not await flight.append(chunk, hold_back=to_keep and done == outcome.content_length):
                 raise Unkept
-        if self._parts.tier.per_worker and not flight.outgrown:
+        if to_keep and not flight.outgrown:
             await self._parts.retrieving.keep(flight, request.policy, outcome.response)
         flight.land()
 

@@ -26,9 +26,7 @@ from edgeproxy.proxy.decide import (
 from edgeproxy.proxy.errors import (
     EdgeError,
     NotValidated,
-    OriginDisconnected,
     OriginFailed,
-    OriginUnreachable,
     PeerLost,
 )
 from edgeproxy.proxy.exchange import Exchange
@@ -287,7 +285,7 @@ class Handler:
                     # That failure was another request's; this one is owed a try of its own.
                     exchange.retried = True
                     return _Again(vary)
-                if found is not None and found.freshness.no_stale and _cut_off(error):
+                if found is not None and found.freshness.no_stale and error.disconnected:
                     raise NotValidated(error) from error
                 raise
             match outcome:
@@ -391,7 +389,7 @@ class Handler:
             try:
                 await self._passing.send(exchange, request, why)
             except OriginFailed as error:
-                if found is not None and found.freshness.no_stale and _cut_off(error):
+                if found is not None and found.freshness.no_stale and error.disconnected:
                     raise NotValidated(error) from error
                 raise
             return True
@@ -407,8 +405,3 @@ class Handler:
             return await self._serve_on_error(exchange, request, spare, answer.status, None) is None
         await self._passing.hand_on(exchange, request, answer, why, position)
         return True
-
-
-def _cut_off(error: EdgeError) -> bool:
-    """Whether the edge is what RFC 9111 4.2.4 calls disconnected."""
-    return error.detail in (OriginUnreachable.detail, OriginDisconnected.detail)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeproxy.admin.dialects.brilliant_directories import BRILLIANT_DIRECTORIES
 from edgeproxy.admin.dialects.cloudflare import CLOUDFLARE
 from edgeproxy.admin.dialects.fastly import FASTLY
+from edgeproxy.admin.dialects.flextype import FLEXTYPE
+from edgeproxy.admin.dialects.optimole import OPTIMOLE
+from edgeproxy.admin.dialects.vercel import VERCEL
 from edgeproxy.admin.dialects.wix import WIX
 
 if TYPE_CHECKING:
@@ -13,4 +17,12 @@ if TYPE_CHECKING:
 
     from edgeproxy.admin.dialects.base import Dialect
 
-DIALECTS: Sequence[Dialect] = (WIX, CLOUDFLARE, FASTLY)
+DIALECTS: Sequence[Dialect] = (
+    WIX,
+    VERCEL,
+    BRILLIANT_DIRECTORIES,
+    OPTIMOLE,
+    FLEXTYPE,
+    CLOUDFLARE,
+    FASTLY,
+)

@@ -9,6 +9,7 @@ from aiohttp import web
 from edgeproxy.admin.api import build_api
 from edgeproxy.admin.auth import Authenticator
 from edgeproxy.admin.dialects.frame import dialects
+from edgeproxy.admin.dialects.varnish import purger
 from edgeproxy.admin.incoming import MAX_BODY
 from edgeproxy.admin.problems import Problem, problems
 from edgeproxy.admin.state import STATE, AdminState
@@ -41,6 +42,7 @@ def build_admin(
     state = AdminState(edge, config, Authenticator(tokens), ready)
     app = web.Application(middlewares=[_outer, problems, dialects], client_max_size=MAX_BODY)
     app[STATE] = state
+    edge.purge_by(purger(state))
     app.router.add_get("/healthz", _health)
     app.router.add_get("/readyz", _readiness)
     app.add_subapp("/v1", build_api(state))
@@ -60,7 +62,9 @@ async def _outer(request: web.Request, handler: Any) -> web.StreamResponse:
     response: web.StreamResponse
     # Not `request.host`: where there is none (HTTP/1.0), that looks this machine up in the DNS.
     host = request.headers.get("Host")
-    if host is None or state.config.admin.allows_host(host):
+    # Fastly's `PURGE URL` has the host of the page that it is about; it takes a token, as all do.
+    purges = request.method == "PURGE" and state.edge.sites.find(host or "") is not None
+    if host is None or purges or state.config.admin.allows_host(host):
         response = await handler(request)
     else:
         # A page whose name was made to point here (DNS rebinding) calls by that name.

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgeproxy.admin.refusals import Limit, Refused, Why
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeproxy.admin.incoming import Incoming
     from edgeproxy.config.hashes import SecretHash
     from edgeproxy.config.rates import Rate
-    from edgeproxy.config.server import Action, AdminToken
+    from edgeproxy.config.server import Action, AdminToken, Environment
     from edgeproxy.invalidation.ledger import Ledger
 
 # A longer one is nobody's; hashing it would only be work for a stranger to give.
@@ -39,6 +39,17 @@ def bearer(incoming: Incoming, *, bare: bool = False) -> Credentials | None:
     """The credentials in `Authorization: Bearer TOKEN`; `bare`: or in the token alone."""
     token = incoming.bearer(bare=bare)
     return None if token is None else Credentials(token)
+
+
+class Grant(Protocol):
+    """Who calls, and what that one may do: a token, or what else lets somebody in."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def environments(self) -> Sequence[Environment]: ...
+    def serves(self, site: str) -> bool: ...
+    def may(self, action: Action, site: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,7 @@ async def admit(
     return token
 
 
-def require(token: AdminToken, action: Action, sites: Sequence[str]) -> None:
+def require(token: Grant, action: Action, sites: Sequence[str]) -> None:
     """Raise `Refused` unless the token may do `action` to each of the sites."""
     for site in sites:
         if not token.may(action, site):
@@ -170,7 +181,7 @@ def require(token: AdminToken, action: Action, sites: Sequence[str]) -> None:
             raise Refused(Why.FORBIDDEN, detail, site=site)
 
 
-def permitted(token: AdminToken, action: Action, sites: Sequence[str]) -> list[str]:
+def permitted(token: Grant, action: Action, sites: Sequence[str]) -> list[str]:
     """Those of the sites that the token may do `action` to; raises `Refused` if none."""
     allowed = [site for site in sites if token.may(action, site)]
     if not allowed:
@@ -179,7 +190,7 @@ def permitted(token: AdminToken, action: Action, sites: Sequence[str]) -> list[s
     return allowed
 
 
-def environment_of(token: AdminToken, asked: str | None) -> str | None:
+def environment_of(token: Grant, asked: str | None) -> str | None:
     """The environment that a call is about; None is all. Raises `Refused` if it may not be.
 
     Who asks for none means all that the token is good for.

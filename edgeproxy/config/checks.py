@@ -102,7 +102,13 @@ def _sites(config: Config) -> Iterator[Problem]:
     if config.default_site is not None and config.default_site not in config.sites:
         yield Problem("default_site", _no_site(config.default_site, config.sites))
     owners: dict[str, str] = {}
+    names = dict.fromkeys(config.sites, "a site's name")
     for name, site in config.sites.items():
+        for number, each in enumerate(site.ids):
+            key = key_path("sites", name, "ids", number)
+            taken = names.setdefault(each, key)
+            if taken != key:
+                yield Problem(key, f'"{each}" is {taken} already; an id is of one site')
         if not site.hosts and not site.preview_hosts and config.default_site != name:
             yield Problem(
                 key_path("sites", name, "hosts"),

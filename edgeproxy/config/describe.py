@@ -68,6 +68,11 @@ def _site_warnings(config: Config) -> Iterator[str]:
             yield f"sites.{name}: every host but its preview hosts is production"
         if site.cache.request_cache_control == "honour":
             yield f"sites.{name}: any reader can make the origin work (request_cache_control)"
+        for network in site.varnish.networks:
+            if network.prefixlen == 0:
+                yield f"sites.{name}: {network} lets every reader purge (varnish.networks)"
+        if site.varnish.tokens and any(listener.tls is None for listener in config.listen):
+            yield f"sites.{name}: tokens can cross the network in clear (varnish.tokens)"
         if site.cache.request_cache_control == "trusted" and not config.trusted_proxies:
             yield f'sites.{name}: request_cache_control is "trusted", but trusted_proxies is empty'
 

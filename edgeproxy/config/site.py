@@ -231,6 +231,22 @@ class Cache(Section):
     )
 
 
+class Varnish(Section):
+    """The PURGE, BAN and PURGEKEYS requests that Varnish's users know, at the public port."""
+
+    networks: tuple[scalars.TrustedNetwork, ...] = Field(
+        default=(),
+        description="clients that may send them without more ado, and whose GET with "
+        "Cache-Control: no-cache fetches anew; if empty, nobody",
+        examples=[["10.0.0.5", "10.1.0.0/16"]],
+    )
+    tokens: scalars.Bool = Field(
+        default=False,
+        description="others may send them with an admin token in X-Purge-Token",
+        examples=[True],
+    )
+
+
 class Site(Section):
     """A set of host names, their origins, and the policy for them."""
 
@@ -244,6 +260,12 @@ class Site(Section):
     )
     origins: tuple[Origin, ...] = Field(
         min_length=1, description="servers that the content comes from"
+    )
+    ids: tuple[scalars.Name, ...] = Field(
+        default=(),
+        description="other names that a vendor's client may call it by: a Cloudflare zone, a "
+        "Fastly service",
+        examples=[["023e105f4ecef8ad9ca31a8372d0c353"]],
     )
     host_header: scalars.HostHeader = Field(
         default="pass",
@@ -269,6 +291,9 @@ class Site(Section):
         description="how long past freshness they may be served, where the origin says nothing",
     )
     cache: Cache = Field(default_factory=Cache, description="what is stored, and how much")
+    varnish: Varnish = Field(
+        default_factory=Varnish, description="who may purge at the public port, as with Varnish"
+    )
 
     def freshness_policy(self) -> FreshnessPolicy:
         return FreshnessPolicy(

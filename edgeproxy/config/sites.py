@@ -11,6 +11,7 @@ from edgeproxy.config.server import Environment
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgeproxy.config.addresses import Network
     from edgeproxy.config.model import Config
     from edgeproxy.config.site import Origin, Pool, RequestCacheControl, Site, Timeouts
     from edgeproxy.semantics.freshness import FreshnessPolicy
@@ -47,6 +48,10 @@ class SitePolicy:
     """ "pass", "origin", or what to send."""
     timeouts: Timeouts
     pool: Pool
+    purge_networks: tuple[Network, ...]
+    """Clients that may purge at the public port."""
+    purge_tokens: bool
+    """Others may with a token."""
 
     @classmethod
     def of(cls, name: str, site: Site) -> SitePolicy:
@@ -71,6 +76,8 @@ class SitePolicy:
             host_header=site.host_header,
             timeouts=site.timeouts,
             pool=site.pool,
+            purge_networks=site.varnish.networks,
+            purge_tokens=site.varnish.tokens,
         )
 
 
@@ -85,6 +92,7 @@ class SiteTable:
             name: SitePolicy.of(name, site) for name, site in config.sites.items()
         }
         """By the site's name."""
+        self._ids = {each: name for name, site in config.sites.items() for each in site.ids}
         self._exact: dict[str, Found] = {}
         self._below: dict[str, Found] = {}
         for name, site in config.sites.items():
@@ -100,6 +108,10 @@ class SiteTable:
                 self._below[host[2:]] = found
             else:
                 self._exact[host] = found
+
+    def named(self, name: str) -> str:
+        """The site that is called so, by its name or one of its ids; else what was given."""
+        return name if name in self.policies else self._ids.get(name, name)
 
     def find(self, host: str) -> Found | None:
         """The policy and environment for a request's host, with or without a port; "" is no host.

@@ -13,6 +13,7 @@ from edgeproxy.cache.lists import WHOLE_TARGET, List, Span, url_value
 from edgeproxy.invalidation.patterns import compiled
 from edgeproxy.semantics.key import target_id
 from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
+from edgeproxy.semantics.tags import is_group
 from edgeproxy.semantics.url_hash import url_hash
 
 if TYPE_CHECKING:
@@ -103,6 +104,13 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     content_type: str = ""
     """A media type in lower case, or "image/*" for all of a kind."""
     status: int = 0
+    host_pattern: str = ""
+    """An RE2 expression that is found somewhere in the host."""
+    tag_pattern: str = ""
+    """The same for the tags in their order, joined by commas; where there are none, it is not
+    found."""
+    type_pattern: str = ""
+    """The same for the media type in lower case."""
 
     @classmethod
     def by_tag(
@@ -158,6 +166,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
         name = self.key_name
         if self.pattern or self.content_type or self.status:
             return True
+        if self.host_pattern or self.tag_pattern or self.type_pattern:
+            return True
         return (
             (name != "url" and bool(self.target_id))
             or (name != "hash" and bool(self.hash))
@@ -171,7 +181,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def foreseeable(self) -> bool:
         """Whether a URL tells if what it brings will be picked."""
-        return not (self.tag or self.content_type or self.status)
+        unseen = self.tag or self.tag_pattern or self.content_type or self.type_pattern
+        return not (unseen or self.status)
 
     def key(self) -> Hashable:
         """What its rules are filed under, among those of its `key_name`."""
@@ -245,10 +256,14 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
             and (not self.status or stored.status == self.status)
             and (not self.tag or self._tagged(stored))
             and (not self.content_type or _is_of(stored.content_type, self.content_type))
+            and (not self.type_pattern or _has(self.type_pattern, stored.content_type))
+            and (not self.tag_pattern or _has(self.tag_pattern, _joined(stored.tags)))
         )
 
     def _meets_url(self, stored: Selectable) -> bool:
         if self.host not in (None, stored.host) or not stored.target.startswith(self.prefix):
+            return False
+        if self.host_pattern and not _has(self.host_pattern, stored.host):
             return False
         if self.hash and self.hash != url_hash(stored.host, stored.target):
             return False
@@ -301,6 +316,14 @@ def stored_keys(
             return (stored.host,)
         case "everything":
             return (None,)
+
+
+def _has(pattern: str, text: str) -> bool:
+    return bool(text) and compiled(pattern).search(text.encode()) is not None
+
+
+def _joined(tags: Iterable[str]) -> str:
+    return ",".join(tag for tag in tags if not is_group(tag))
 
 
 def _is_of(content_type: str, wanted: str) -> bool:

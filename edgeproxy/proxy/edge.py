@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refused import Refused
 
 
@@ -101,6 +102,7 @@ class Edge:
         self._memory = MemoryTier(config.memory.max_bytes)
         self._uncacheable = UncacheableKeys()
         self._backoff = RefreshBackoff()
+        self._purger: Purger | None = None
         self._compacting: asyncio.Task[Compacted] | None = None
 
     async def start(self) -> None:
@@ -195,6 +197,7 @@ class Edge:
             Intake(self.sites, config.trusted_proxies),
             self._pools,
         )
+        self._handler.purger = self._purger
         self._closing.push_async_callback(refreshing.close)
         open_body = self.tier.open if self.tier.per_worker else None
         peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
@@ -249,6 +252,12 @@ class Edge:
         await self._closing.aclose()
 
     # -- for the admin side
+
+    def purge_by(self, purger: Purger) -> None:
+        """Have `purger` do what requests at the public port want purged."""
+        self._purger = purger
+        if hasattr(self, "_handler"):
+            self._handler.purger = purger
 
     def now(self) -> float:
         """The time, in seconds since the epoch."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.semantics.cache_status import Forwarded
 
+_NO_FIELDS = Fields()
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -147,22 +148,34 @@ class Exchange:
 
     # -- ending otherwise than well
 
-    async def refuse(self, status: int, text: str, cache_status: CacheStatus) -> None:
+    async def refuse(
+        self, status: int, text: str, cache_status: CacheStatus, more: Fields = _NO_FIELDS
+    ) -> None:
         """Answer with an error of the edge's own, or break off if an answer has begun."""
         if self.head_sent:
             self.abandon()
             return
         phrase = REASONS.get(status, b"").decode()
-        body = f"{status} {phrase}: {text}\n".encode()
+        await self.tell(status, f"{status} {phrase}: {text}", cache_status, more)
+
+    async def tell(
+        self, status: int, text: str, cache_status: CacheStatus, more: Fields = _NO_FIELDS,
+        *, reason: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """Answer with a text of the edge's own."""
+        body = f"{text}\n".encode()
         fields = Fields(
             (
                 (b"Date", format_http_date(self._clock())),
                 (b"Content-Type", b"text/plain; charset=utf-8"),
                 (b"Cache-Control", b"no-store"),
+                *more,
             )
         )
         try:
-            await self.start(status, fields, len(body), cache_status, head_only=self.head_only)
+            await self.start(
+                status, fields, len(body), cache_status, reason=reason, head_only=self.head_only
+            )
             if not self.head_only:
                 await self.write(body)
             await self.finish()

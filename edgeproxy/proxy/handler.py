@@ -34,6 +34,7 @@ from edgeproxy.proxy.intake import Intake, Misdirected
 from edgeproxy.proxy.keeping import ERROR_STATUS
 from edgeproxy.proxy.passing import Passing
 from edgeproxy.proxy.peers import RemoteFailure
+from edgeproxy.proxy.purging import PURGING, answer_purge
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.fields import Fields
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.passed import Passed
     from edgeproxy.proxy.pool import Pools
+    from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refreshing import Refreshing
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
@@ -99,6 +101,7 @@ class Handler:
         self.intake = intake
         self.pools = pools
         self._passing = Passing(parts.passed, pools)
+        self.purger: Purger | None = None
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is an answer too, or an end that shows."""
@@ -127,6 +130,9 @@ class Handler:
         return exchange.reply
 
     async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
+        if request.method in PURGING:
+            await answer_purge(exchange, request, self.purger)
+            return
         if request.upgrade:
             await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
             return
@@ -170,6 +176,9 @@ class Handler:
                 decision = decide_in_part(
                     decision, request.directives, request.fields, incomplete=incomplete is not None
                 )
+            if request.anew and isinstance(decision, Revalidate):
+                # Its client wants to know whether there is something new.
+                decision = replace(decision, on_error=False)
             vary = looked.vary or learnt_vary
             match decision:
                 case Hit(ttl):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from edgeproxy.config.addresses import within
 from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
@@ -63,6 +64,8 @@ class Intake:
             key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
         except ValueError as error:
             raise BadRequest("host-invalid") from error
+        directives = request_directives(fields)
+        anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         _, forwarded_target = split_cache_buster(target.path_and_query)
         return EdgeRequest(
             method=method,
@@ -78,10 +81,12 @@ class Intake:
             policy=policy,
             environment=environment,
             key=key,
-            directives=request_directives(fields),
-            honour_directives=policy.request_cache_control == "honour"
+            directives=directives,
+            honour_directives=anew
+            or policy.request_cache_control == "honour"
             or (policy.request_cache_control == "trusted" and trusted),
             has_body=raw.can_read_body,
+            anew=anew,
         )
 
 

@@ -9,7 +9,7 @@ from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.dates import format_http_date
 
 # RFC 9110 10.2.1, 15.5.6: a 405 says what is allowed; these are the methods that HTTP defines.
-_ALLOW = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
+ALLOW = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 
 
 class Refused(Exception):
@@ -41,6 +41,6 @@ class Refused(Exception):
             (b"Connection", b"close"),
         ]
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            fields.append((b"Allow", _ALLOW))
+            fields.append((b"Allow", ALLOW))
         head = render_head(status, phrase.encode(), fields) + b"\r\n"
         return head if head_only else head + text

@@ -42,6 +42,9 @@ class EdgeRequest:
     honour_directives: bool
     """Whether its Cache-Control may make the edge go to the origin (RFC 9111 5.2.1)."""
     has_body: bool
+    anew: bool = False
+    """It is to be answered with what the origin sends now, which replaces what is stored: its
+    client may say so."""
     not_before: int = 0
     """The journal position of the cache buster that it bears: what was asked for before that can't
     be its answer. 0: it bears none that was issued."""

@@ -73,10 +73,10 @@ class Retrieving:
             errand = _Errand(flight, request, pool, hold.position)
             if flight.part is not None:
                 return await self._retrieve_part(errand, flight.part)
-            if found is not None and self.lookup.deleted(found):
+            if found is not None and (request.anew or self.lookup.deleted(found)):
                 # Not even to be validated: it may have been deleted for being wrong.
                 found = None
-            if found is None and not request.not_before:
+            if found is None and not (request.not_before or request.anew):
                 completion = await self.incomplete.completion(request)
                 if completion is not None:
                     done, _ = await self._complete(errand, completion)
@@ -86,7 +86,7 @@ class Retrieving:
 
     async def _retrieve_whole(self, errand: _Errand, found: Found | None) -> StoredResponse | None:
         request = errand.request
-        stored = self.lookup.all_stored(request.key.primary)
+        stored = () if request.anew else self.lookup.all_stored(request.key.primary)
         others = worth_asking_about(stored, request.fields, found)
         answer = await self._ask(errand, conditions(found, others))
         if answer.status == 304 and (found is not None or others):

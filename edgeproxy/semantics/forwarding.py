@@ -59,7 +59,10 @@ _SAID_BY_PROXIES: Final = frozenset(
 # Makes an origin answer for another target than the one that the key is made of, or (Proxy) turns
 # into an environment variable of CGI programs. Proxies pass these on unseen, so that even trusted
 # ones vouch for none of them.
-_NEVER_FORWARDED: Final = frozenset({b"x-original-url", b"x-rewrite-url", b"proxy"})
+# X-Purge-Token is a secret, meant for this edge.
+_NEVER_FORWARDED: Final = frozenset(
+    {b"x-original-url", b"x-rewrite-url", b"proxy", b"x-purge-token"}
+)
 
 # The same for the method. Beyond GET and HEAD nothing is cached, and clients that can send no
 # other method than POST depend on them.

@@ -143,6 +143,14 @@ def test_other_settings(change: dict[str, Any], title: str, text: str) -> None:
             'sites.shop: request_cache_control is "trusted", but trusted_proxies is empty',
         ),
         (
+            {"sites": {"shop": {"varnish": {"networks": ["::/0"]}}}},
+            "sites.shop: ::/0 lets every reader purge",
+        ),
+        (
+            {"sites": {"shop": {"varnish": {"tokens": True}}}},
+            "sites.shop: tokens can cross the network in clear",
+        ),
+        (
             {"default_site": "shop", "sites": {"shop": {"hosts": [], "preview_hosts": ["a.test"]}}},
             "sites.shop: every host but its preview hosts is production",
         ),

@@ -93,6 +93,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"default_site": "zzz"}, "default_site", 'there is no site "zzz"; the sites are: shop'),
     (shop(hosts=[]), "sites.shop.hosts", "no request would reach this site; give some, or make"),
     (shop(preview_hosts=["SHOP.test"]), "sites.shop.preview_hosts[0]", "sites.shop.hosts[0] alr"),
+    (shop(ids=["shop"]), "sites.shop.ids[0]", '"shop" is a site\'s name already'),
+    (shop(ids=["a", "a"]), "sites.shop.ids[1]", '"a" is sites.shop.ids[0] already'),
+    (shop(varnish={"networks": ["10.0.0.1/8"]}), "sites.shop.varnish.networks[0]", "10.0.0.0/8"),
     (shop(hosts=["a.test", "a.test."]), "sites.shop.hosts[1]", "is sites.shop.hosts[0] already"),
     (
         {"sites": {"b": {"hosts": ["shop.test"], "origins": ORIGIN}}},

@@ -62,6 +62,13 @@ def test_the_default_site_takes_what_is_nobody_s(host: str) -> None:
     assert (found[0].name, found[1]) == ("blog", "production")
 
 
+@pytest.mark.parametrize(
+    ("named", "site"), [("shop", "shop"), ("0123abcd", "shop"), ("none", "none"), ("SHOP", "SHOP")]
+)
+def test_a_site_goes_by_its_ids_too(named: str, site: str) -> None:
+    assert SiteTable(config({"sites": {"shop": {"ids": ["0123abcd"]}}})).named(named) == site
+
+
 def policy(**settings: Any) -> SitePolicy:
     return SiteTable(config({"sites": {"shop": settings}})).policies["shop"]
 
@@ -94,4 +101,5 @@ def test_a_site_that_says_nothing_has_the_defaults() -> None:
     assert found.key.canonical_target(b"/p?utm_source=x&b=1") == b"/p?utm_source=x&b=1"
     assert (found.host_header, found.cache_status, found.debug_tags) == ("pass", True, False)
     assert b"cache-tag" in found.tags.fields
+    assert (found.purge_networks, found.purge_tokens) == ((), False)
     assert [str(origin.url) for origin in found.origins] == ["http://127.0.0.1:3000"]

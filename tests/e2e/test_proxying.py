@@ -32,7 +32,7 @@ def echo(request: OriginRequest) -> Answer:
 
 @pytest.mark.parametrize(
     "method",
-    ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "REPORT", "BREW"],
+    ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "MKCOL", "REPORT", "BREW"],
 )
 async def test_every_method_is_passed_on(
     edge: EdgeProcess, origin: ScriptedOrigin, method: str

@@ -97,6 +97,9 @@ _CONDITIONS: list[dict[str, Any]] = [
     {"pattern": "^https://shop.test/", "pattern_on": "url"},
     *({"content_type": wanted} for wanted in ("text/plain", "image/*")),
     *({"status": status} for status in (200, 404)),
+    *({"host_pattern": pattern} for pattern in ("^www", "8443$")),
+    *({"tag_pattern": pattern} for pattern in ("(^|,)home,", "p-[12]$")),
+    *({"type_pattern": pattern} for pattern in ("^text/", "png")),
     {"tag": "p-1"},
     {"hash": url_hash("shop.test", b"/_next/image?url=%2Fi.jpg")},
     {"prefix": b"/_next"},
@@ -184,6 +187,10 @@ def picks(selector: Selector, stored: StoredResponse) -> bool:
             selector.content_type in ("", media_type)
             or (selector.content_type == "image/*" and media_type == "image/png"),
             selector.status in (0, stored.status),
+            re.search(selector.host_pattern, stored.host),
+            not selector.tag_pattern
+            or (stored.tags and re.search(selector.tag_pattern, ",".join(stored.tags))),
+            re.search(selector.type_pattern, media_type),
         ]
     )
 

@@ -62,10 +62,47 @@ HASH = Selector("shop", hash=url_hash("a.test", b"/page"))
             True,
             id="its own",
         ),
+        pytest.param(
+            Selector("shop", tag_pattern="(^|,)b,c(,|$)"),
+            {"tags": ("a", "b", "c")},
+            True,
+            id="tags",
+        ),
+        pytest.param(Selector("shop", tag_pattern="^.*$"), {}, False, id="tags: none"),
+        pytest.param(
+            Selector("shop", tag_pattern="g"),
+            {"tags": ("\0https://shop.test g",)},
+            False,
+            id="tags: groups are not for people to see",
+        ),
+        pytest.param(Selector("shop", tag_pattern="é$"), {"tags": ("é",)}, True, id="tags: UTF-8"),
+        pytest.param(
+            Selector("shop", host_pattern="^a[.]"), {"host": "a.test"}, True, id="host pattern"
+        ),
+        pytest.param(
+            Selector("shop", host_pattern="^a[.]"), {"host": "b.test"}, False, id="another host"
+        ),
+        pytest.param(Selector("shop", type_pattern="^text/p"), {}, True, id="type pattern"),
+        pytest.param(Selector("shop", type_pattern="^image/"), {}, False, id="another type"),
+        pytest.param(Selector("shop", type_pattern=".*"), {"fields": ()}, False, id="no type"),
     ],
 )
 def test_a_selector_picks(selector: Selector, stored: dict[str, object], picked: bool) -> None:
     assert selector.matches(response("page", **stored)) is picked
+
+
+@pytest.mark.parametrize(
+    ("selector", "foreseeable"),
+    [
+        (Selector("shop", host_pattern="a"), True),
+        (Selector("shop", tag_pattern="a"), False),
+        (Selector("shop", type_pattern="a"), False),
+    ],
+)
+def test_only_what_a_url_tells_is_foreseen(selector: Selector, foreseeable: bool) -> None:
+    assert selector.conditional
+    assert not selector.everything
+    assert selector.foreseeable is foreseeable
 
 
 @given(selectors(), responses())

@@ -88,7 +88,7 @@ def decided(
         pytest.param(b"POST", (), False, Pass("method"), id="POST"),
         pytest.param(b"POST", (), True, Pass("method"), id="POST with a body"),
         pytest.param(b"OPTIONS", (), False, Pass("method"), id="OPTIONS"),
-        pytest.param(b"PURGE", (), False, Pass("method"), id="a method that is not known"),
+        pytest.param(b"BREW", (), False, Pass("method"), id="a method that is not known"),
         pytest.param(b"get", (), False, Pass("method"), id="9110-9.1: methods are case-sensitive"),
         pytest.param(b"GET", (), True, Pass("request", "body"), id="9110-9.3.1: GET with content"),
         pytest.param(

@@ -137,7 +137,7 @@ async def test_the_second_request_for_a_page(
     [
         pytest.param("POST", {}, b"x", {"fwd": "method"}, id="9211-2.2: POST"),
         pytest.param("OPTIONS", {}, None, {"fwd": "method"}, id="9211-2.2: OPTIONS"),
-        pytest.param("PURGE", {}, None, {"fwd": "method"}, id="9110-9.1: a method of their own"),
+        pytest.param("BREW", {}, None, {"fwd": "method"}, id="9110-9.1: a method of their own"),
         pytest.param("GET", {}, b"x", {"fwd": "request", "detail": "body"}, id="9110-9.3.1"),
         pytest.param(
             "GET", {"If-Match": "*"}, None, {"fwd": "request", "detail": "precondition"},

@@ -341,3 +341,28 @@ async def test_what_the_connection_is_asked_to_switch_to(raw: bytes, upgrade: by
         request = await read(raw)
     assert request.upgrade == upgrade
     assert b"upgrade" not in request.fields
+
+
+@pytest.mark.parametrize(
+    ("networks", "method", "directives", "anew"),
+    [
+        pytest.param(["127.0.0.0/8"], "GET", "no-cache", True, id="a neighbour's no-cache"),
+        pytest.param(["127.0.0.0/8"], "GET", "max-age=0", False, id="not no-cache"),
+        pytest.param(["127.0.0.0/8"], "HEAD", "no-cache", False, id="not GET"),
+        pytest.param(["192.0.2.0/24"], "GET", "no-cache", False, id="a stranger's"),
+        pytest.param([], "GET", "no-cache", False, id="without neighbours"),
+    ],
+)
+async def test_who_may_have_it_fetched_anew(
+    networks: list[str], method: str, directives: str, anew: bool
+) -> None:
+    async with intake(site={"varnish": {"networks": networks}}) as read:
+        request = await read(get("/", f"Cache-Control: {directives}", method=method))
+    assert (request.anew, request.honour_directives) == (anew, anew)
+
+
+@pytest.mark.parametrize(("client", "anew"), [("192.0.2.7", True), ("198.51.100.1", False)])
+async def test_a_neighbour_is_known_through_trusted_proxies(client: str, anew: bool) -> None:
+    async with intake(LOOPBACK, site={"varnish": {"networks": ["192.0.2.0/24"]}}) as read:
+        request = await read(get("/", "Cache-Control: no-cache", f"X-Forwarded-For: {client}"))
+    assert request.anew is anew

@@ -59,7 +59,7 @@ class Route:
             return None
         tails = {part[1] for part in _PART.finditer(self.path) if part[2]}
         return {
-            name: value if name in tails else _decoded(value)
+            name: value if name in tails else decoded(value)
             for name, value in found.groupdict().items()
         }
 
@@ -69,7 +69,8 @@ class Route:
         return _PART.match(self.path.removeprefix("/")) is not None
 
 
-def _decoded(segment: str) -> str:
+def decoded(segment: str) -> str:
+    """A part of a path without its escapes; raises `Refused`."""
     try:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:

@@ -16,8 +16,9 @@ from edgeproxy.invalidation.service import Caller
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgeproxy.admin.auth import Grant
     from edgeproxy.admin.incoming import Incoming
-    from edgeproxy.config.server import Action, AdminToken
+    from edgeproxy.config.server import Action
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.selectors import Mode, Selector
     from edgeproxy.invalidation.service import IssuedBuster
@@ -38,7 +39,7 @@ class Call:
     """One call: a dialect's handler reads it, names sites and selectors, and has them purged."""
 
     incoming: Incoming
-    token: AdminToken
+    token: Grant
     dialect: str
     parts: Mapping[str, str]
     """What the path's `{names}` stand for."""
@@ -58,6 +59,7 @@ class Call:
         """
         known = self.edge.sites.policies
         if named:
+            named = self.edge.sites.named(named)
             if not self.token.serves(named):
                 detail = f'the token "{self.token.name}" is not good for site {named!r}'
                 raise Refused(Why.FORBIDDEN, detail, site=named)

@@ -17,7 +17,7 @@ from edgeproxy.admin.state import STATE
 from edgeproxy.config.addresses import normal_host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from edgeproxy.admin.auth import Authenticator
     from edgeproxy.admin.dialects.base import Dialect
@@ -82,8 +82,19 @@ async def answer(
     dialect: Dialect, incoming: Incoming, edge: Edge, config: Config, authenticator: Authenticator
 ) -> Reply:
     """The answer to a call, whatever happens."""
+    called = _called(dialect, incoming, edge, config, authenticator)
+    return await settled(dialect, incoming, called)
+
+
+async def settled(
+    dialect: Dialect, incoming: Incoming, called: Awaitable[tuple[Reply, Call]]
+) -> Reply:
+    """The answer that a handler's becomes, or an error in the dialect's words."""
     try:
-        reply, extra = await _called(dialect, incoming, edge, config, authenticator)
+        reply, call = await called
+        extra = {"Edge-Dry-Run": "1"} if call.dry_run else {}
+        if call.matched is not None:
+            extra["Edge-Matched"] = str(call.matched)
     except Exception as error:
         refused = refusal_of(error, f"{incoming.method} {incoming.path}")
         reply = dialect.refuse(refused, incoming)
@@ -93,8 +104,8 @@ async def answer(
 
 async def _called(
     dialect: Dialect, incoming: Incoming, edge: Edge, config: Config, authenticator: Authenticator
-) -> tuple[Reply, dict[str, str]]:
-    """The answer of a dialect's handler, and the fields that go with it in every dialect."""
+) -> tuple[Reply, Call]:
+    """The answer of a dialect's handler, and the call that it was to."""
     options = getattr(config.admin.dialects, dialect.name)
     route, parts = dialect.find(incoming.method, incoming.path)
     token = await admit(
@@ -107,8 +118,4 @@ async def _called(
         now=edge.now(),
     )
     call = Call(incoming, token, dialect.name, parts, options, edge, incoming.dry_run)
-    reply = await route.handler(call)
-    extra = {"Edge-Dry-Run": "1"} if call.dry_run else {}
-    if call.matched is not None:
-        extra["Edge-Matched"] = str(call.matched)
-    return reply, extra
+    return await route.handler(call), call

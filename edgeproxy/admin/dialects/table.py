@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeproxy.admin.dialects.brilliant_directories import BRILLIANT_DIRECTORIES
+from edgeproxy.admin.dialects.cloudflare import CLOUDFLARE
+from edgeproxy.admin.dialects.fastly import FASTLY
 from edgeproxy.admin.dialects.flextype import FLEXTYPE
 from edgeproxy.admin.dialects.optimole import OPTIMOLE
 from edgeproxy.admin.dialects.vercel import VERCEL
@@ -21,4 +23,6 @@ DIALECTS: Sequence[Dialect] = (
     BRILLIANT_DIRECTORIES,
     OPTIMOLE,
     FLEXTYPE,
+    CLOUDFLARE,
+    FASTLY,
 )

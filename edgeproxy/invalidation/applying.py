@@ -24,14 +24,14 @@ from edgeproxy.cache.errors import StoreError, StoreUnusable
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.writer import Writer
-from edgeproxy.invalidation.journal import Effect  # noqa: TC001 - in annotations that are read
 from edgeproxy.invalidation.picking import Walk
+from edgeproxy.invalidation.record import Effect  # noqa: TC001 - in annotations that are read
 from edgeproxy.invalidation.selectors import Mode, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from edgeproxy.invalidation.journal import Record
+    from edgeproxy.invalidation.record import Record
 
 ROWS = 1000
 """Rows that one transaction changes at most."""

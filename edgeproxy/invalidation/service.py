@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeproxy.invalidation.counting import ENOUGH, Count
-from edgeproxy.invalidation.journal import Buster, Record
 from edgeproxy.invalidation.picking import most_used
+from edgeproxy.invalidation.record import Buster, Record
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.semantics.key import target_id
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from edgeproxy.cache.memory import Entry, MemoryTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.head import SharedHead
-    from edgeproxy.invalidation.journal import Buster, LocalJournal
+    from edgeproxy.invalidation.journal import LocalJournal
+    from edgeproxy.invalidation.record import Buster
     from edgeproxy.invalidation.selectors import Expected, Selector
 
 MAX_HELD = 100_000

@@ -15,7 +15,7 @@ from tests.kit import Answer
 from tests.kit.disk import full_disk
 
 if TYPE_CHECKING:
-    from edgeproxy.invalidation.journal import Record
+    from edgeproxy.invalidation.record import Record
 
 HOUR = "max-age=3600, stale-while-revalidate=3600"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeproxy.cache.stored import UNWRITTEN, StoredResponse
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
-from edgeproxy.invalidation.journal import Record
+from edgeproxy.invalidation.record import Record
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.semantics.key import target_id
 from edgeproxy.semantics.url_hash import url_hash

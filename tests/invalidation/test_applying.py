@@ -12,7 +12,7 @@ import pytest
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.invalidation import applying
 from edgeproxy.invalidation.applying import Due, Place, apply_elsewhere, due_of
-from edgeproxy.invalidation.journal import Effect
+from edgeproxy.invalidation.record import Effect
 from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.invalidation.samples import record, response
 

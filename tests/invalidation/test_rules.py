@@ -14,7 +14,7 @@ from tests.invalidation.samples import record, records, response, responses, wal
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
-    from edgeproxy.invalidation.journal import Record
+    from edgeproxy.invalidation.record import Record
 
 HOME = Selector.by_tag("shop", "home")
 STORED = response(tags=("home",))

@@ -18,7 +18,7 @@ from tests.invalidation.samples import response
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgeproxy.invalidation.journal import Record
+    from edgeproxy.invalidation.record import Record
     from tests.invalidation.conftest import Worker
 
 HOME = Selector.by_tag("shop", "home")

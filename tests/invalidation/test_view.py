@@ -17,7 +17,7 @@ from tests.invalidation.samples import new_head, record, records, response, resp
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
-    from edgeproxy.invalidation.journal import Record
+    from edgeproxy.invalidation.record import Record
     from tests.invalidation.conftest import Worker
 
 HOME = Selector.by_tag("shop", "home")

@@ -118,11 +118,12 @@ class SiteTable:
 
         None: it is nobody's, and there is no default site.
         """
-        found = self._exact.get(host)
-        if found is None:
-            name = normal_host(host)
-            found = self._exact.get(name) or self._wildcard(name) or self._default
-        return found
+        return self._exact.get(host) or self.find_named(host) or self._default
+
+    def find_named(self, host: str) -> Found | None:
+        """The same without the default site: whose host it is by its name."""
+        name = normal_host(host)
+        return self._exact.get(name) or self._wildcard(name)
 
     def _wildcard(self, name: str) -> Found | None:
         if not self._below:

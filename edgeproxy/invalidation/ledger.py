@@ -254,6 +254,8 @@ class Ledger:
 
     def _open(self) -> lmdb.Environment:
         def attempt() -> lmdb.Environment:
+            # LMDB would make the folder with the files' mode, and nobody but root could enter it.
+            self._data.mkdir(mode=0o700, exist_ok=True)
             return lmdb.open(
                 str(self._data),
                 map_size=_MAP_BYTES,

@@ -57,9 +57,11 @@ def test_a_host_that_is_nobody_s(host: str) -> None:
 
 @pytest.mark.parametrize("host", NOBODY_S)
 def test_the_default_site_takes_what_is_nobody_s(host: str) -> None:
-    found = SiteTable(config({**SITES, "default_site": "blog"})).find(host)
+    table = SiteTable(config({**SITES, "default_site": "blog"}))
+    found = table.find(host)
     assert found is not None
     assert (found[0].name, found[1]) == ("blog", "production")
+    assert table.find_named(host) is None
 
 
 @pytest.mark.parametrize(

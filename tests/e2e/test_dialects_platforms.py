@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from edgeproxy.cache.permissions import mend_permissions
 from tests.e2e.test_dialects import HOSTS, fill, page, result
 from tests.kit import Answer, Connection, EdgeProcess, ScriptedOrigin
 from tests.kit.edge import TOKEN, token_hash
@@ -292,6 +293,7 @@ async def test_brilliant_directories(edge: EdgeProcess, origin: ScriptedOrigin) 
     assert (body["scope"], body["full"]) == ("full", False)
     assert await results(edge, "/bd/other") == ["missed", "missed", "fresh"]
 
+    assert mend_permissions(edge.folder / "store").mended == 0, "they are made as they should be"
     (edge.folder / "store" / "journal").chmod(0o755)
     body = await brilliant(edge, b"full=1")
     assert body["areas_refreshed"][-2:] == ["db_optimization", "file_permissions"]

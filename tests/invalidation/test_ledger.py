@@ -27,6 +27,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
+def test_its_user_alone_can_enter_it(ledger: Ledger) -> None:
+    assert [path.stat().st_mode & 0o777 for path in (ledger.directory, ledger._data)] == [0o700] * 2
+
+
 # -- calls
 
 

@@ -338,3 +338,27 @@ async def test_what_a_site_has_left_may_be_of_use_when_it_comes_back(
     served.clock.now += 61
     await served.edge.tier.expire_step(None, served.edge._is_dead)
     assert len(served.stored("blog")) == 1
+
+
+# -- upkeep when it is asked for
+
+
+async def test_who_asks_for_a_compaction_meanwhile_waits_for_that_one(
+    tmp_path: Path, origin: ScriptedOrigin
+) -> None:
+    origin.route("/", Answer(200, TAGGED, b"page"))
+    async with running(tmp_path, origin) as served:
+        await served.get("/")
+        await served.purge(by_tag("home"), mode=Mode.DELETE)
+        one, other = await asyncio.gather(served.edge.compact(), served.edge.compact())
+        assert one is other
+        assert (await served.edge.compact()) == (0, 0)
+
+
+async def test_closing_ends_a_compaction(tmp_path: Path, origin: ScriptedOrigin) -> None:
+    async with running(tmp_path, origin) as served:
+        compaction = asyncio.create_task(served.edge.compact())
+        await asyncio.sleep(0)
+        await served.edge.close()
+        with pytest.raises(asyncio.CancelledError):
+            await compaction

@@ -65,7 +65,7 @@ def _site(call: Call) -> str:
     sites = call.edge.sites
     if "." in named and named not in sites.policies:
         host = named.partition("://")[2] or named
-        found = sites.find(host.partition("/")[0])
+        found = sites.find_named(host.partition("/")[0])
         named = "" if found is None else found[0].name
     return call.site(named)
 

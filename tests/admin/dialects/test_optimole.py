@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from edgeproxy.config.model import Config
 from edgeproxy.semantics.url_hash import url_hash
 from tests.admin.dialects.conftest import refusals, secret, store
 
@@ -175,6 +176,9 @@ async def test_a_page_that_is_served_elsewhere_names_no_site(
     speaking: AdminPort, path: str
 ) -> None:
     headers = {"Optml-Site": "https://elsewhere.test"}
+    assert (await say(speaking, path, body_of(path), headers=headers)).status == 200
+    data = speaking.config.model_dump(mode="json", exclude_unset=True)
+    speaking.served.edge.reload(Config.model_validate({**data, "default_site": "blog"}))
     assert (await say(speaking, path, body_of(path), headers=headers)).status == 200
 
 

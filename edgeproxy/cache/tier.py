@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 STEP = 200
 """Most rows that one step of background work looks at, or changes in one transaction."""
 _ROOM_ROUNDS = 64
+_SCATTERED_ROUNDS = 3
 _EVICT_ABOVE = 0.95
 _MAX_TOUCHED = 4096
 
@@ -240,7 +241,7 @@ class SharedTier:
         max_busters: int,
     ) -> StoredResponse | None:
         store, evict = self._changes.store, self._changes.evict
-        map_full = False
+        scattered = 0
         for _ in range(_ROOM_ROUNDS):
             try:
                 return await self._writer.write(
@@ -249,13 +250,15 @@ class SharedTier:
             except NoRoom as error:
                 need = error.need
             except IndexFull:
-                # What is free is held by readers, or too scattered for this body.
-                if map_full:
+                # What is free is held by readers, or too scattered for this body: the more is
+                # free, the more of it lies together.
+                if scattered == _SCATTERED_ROUNDS:
                     raise
-                map_full = True
-                need = 2 * cost_of(len(encode(response)), keys_of(response), len(body or b""))
+                scattered += 1
+                cost = cost_of(len(encode(response)), keys_of(response), len(body or b""))
+                need = cost << scattered
             freed = await self._writer.write(evict, need, self._clock())
-            if map_full:
+            if scattered:
                 # LMDB uses what a transaction has freed from the second one after it on.
                 await self._writer.write(evict, 1, self._clock())
             if not freed:

@@ -1,4 +1,4 @@
-"""A record of the journal: an invalidation as it was asked for, or a cache buster that was issued."""
+"""A record of the journal: an invalidation as it was asked for, or a cache buster."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgeproxy.cache.memory import MemoryTier
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
+from edgeproxy.invalidation.browsing import Browser
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.ledger import Ledger
@@ -22,6 +23,7 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.claims import Claims
 from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fetching import Fetching, FetchParts
+from edgeproxy.proxy.foretelling import Foreteller
 from edgeproxy.proxy.handler import Handler, HandlerParts
 from edgeproxy.proxy.in_flight import InFlight, RememberedTargets
 from edgeproxy.proxy.incomplete import Incomplete
@@ -39,7 +41,7 @@ from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from edgeproxy.cache.store import SharedTier
@@ -77,6 +79,8 @@ class Edge:
     ledger: Ledger
     tier: SharedTier
     view: JournalView
+    browser: Browser
+    foreteller: Foreteller
 
     def __init__(
         self, config: Config, place: Place, clock: Callable[[], float], access_log: AccessSink
@@ -110,6 +114,7 @@ class Edge:
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)
         self.view = JournalView(journal, head, self.tier.settled, clock)
+        self.browser = Browser(self.tier, self.view, journal)
         in_flight = InFlight(place.filters, place.worker)
         remembered = RememberedTargets(place.remembered)
 
@@ -165,6 +170,7 @@ class Edge:
             self._pools,
         )
         self._closing.push_async_callback(self._handler.close)
+        self.foreteller = Foreteller(self._handler, lookup, self.view, self._backoff, clock)
         peers = PeerServer(place.runtime_dir, fetching.find_flight)
         await peers.start()
         self._closing.push_async_callback(peers.close)
@@ -223,13 +229,17 @@ class Edge:
     async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
         """All about what is stored for a selector, at most `limit` of it."""
         self.view.catch_up()
-        policy, now = self.sites.policies[selector.site], self._clock()
         with self.tier.snapshot() as snapshot:
             found = list(islice(picked(snapshot, selector), limit))
+        return self.explained(found)
+
+    def explained(self, found: Iterable[StoredResponse]) -> list[Explanation]:
+        """All about some stored responses of sites that there are."""
+        now = self._clock()
         return [
             explain(
                 stored,
-                policy,
+                self.sites.policies[stored.site],
                 self.view.verdict(stored, stored.position),
                 backing_off=self._backoff.active(stored.id, now),
                 now=now,

@@ -15,6 +15,7 @@ import uvloop
 from aiohttp import web
 
 from edgeproxy.admin.app import build_admin, reload_admin
+from edgeproxy.admin.state import WorkerState
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.model import Config
 from edgeproxy.proxy.edge import Edge, Place
@@ -108,7 +109,11 @@ class Worker:
         )
         self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
         self._admin = build_admin(
-            self._edge, seat.config, seat.config.admin.tokens, self.missing_for_ready
+            self._edge,
+            seat.config,
+            seat.config.admin.tokens,
+            self.missing_for_ready,
+            self.workers,
         )
         self._certificates = [
             CertificateSelector(loaded) if loaded else None
@@ -158,6 +163,13 @@ class Worker:
         except StoreError as error:
             missing.append(f"the store is not usable: {error}")
         return missing
+
+    def workers(self) -> list[WorkerState]:
+        """How each worker of the node is."""
+        return [
+            WorkerState(number, slot.pid, slot.accepts(), slot.in_flight, slot.connections)
+            for number, slot in enumerate(self._seat.block.slots)
+        ]
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 1.0
 """After so long rules that waited have been worked off."""
 
 
@@ -91,7 +91,7 @@ async def answer(
     except Refused as refused:
         return _refusal(dialect, incoming, refused)
     except TooManyRules as error:
-        pending = Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
+        pending = Refused(Why.TOO_MANY_RULES, str(error), retry_after=SWEEP_SECONDS)
         return _refusal(dialect, incoming, pending)
     except JournalError:
         log.exception("%s %s could not be recorded", incoming.method, incoming.path)

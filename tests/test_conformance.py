@@ -16,7 +16,7 @@ DOCUMENT = TESTS.parent / "docs" / "conformance.md"
 LEVELS = {"MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"}
 RFCS = {"5861", "8246", "9110", "9111", "9112", "9211", "9213", "9875"}
 
-_NAME = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
+NAME = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 _RULE = re.compile(r"\| --- (\| --- )+\|")
 
 
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     @property
     def names(self) -> list[tuple[str, str]]:
         """The tests that show it: file below `tests/`, and function."""
-        return [(match[1], match[2]) for match in _NAME.finditer(self.tests)]
+        return [(match[1], match[2]) for match in NAME.finditer(self.tests)]
 
     def __str__(self) -> str:
         return f"{self.standard.partition(',')[0]} {self.section}: {self.asked}"
@@ -84,7 +84,7 @@ def test_a_requirement_is_met_and_shown(row: Row) -> None:
     assert row.level in LEVELS
     assert row.section and row.asked and row.done
     assert row.names, "no test shows it"
-    assert _NAME.sub("", row.tests).replace("<br>", "") == "", "something is no test's name"
+    assert NAME.sub("", row.tests).replace("<br>", "") == "", "something is no test's name"
     missing = [f"{file}::{name}" for file, name in row.names if name not in run_tests(file)]
     assert not missing
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeproxy.admin.incoming import Incoming
     from edgeproxy.config.hashes import SecretHash
     from edgeproxy.config.rates import Rate
-    from edgeproxy.config.server import Action, AdminToken
+    from edgeproxy.config.server import Action, AdminToken, Environment
     from edgeproxy.invalidation.ledger import Ledger
 
 # A longer one is nobody's; hashing it would only be work for a stranger to give.
@@ -179,14 +179,15 @@ def permitted(token: AdminToken, action: Action, sites: Sequence[str]) -> list[s
     return allowed
 
 
-def environment_of(token: AdminToken, asked: str | None) -> str | None:
+def environment_of(token: AdminToken, asked: str | None) -> Environment | None:
     """The environment that a call is about; None is all. Raises `Refused` if it may not be.
 
     Who asks for none means all that the token is good for.
     """
     if asked is None:
         return token.environments[0] if len(set(token.environments)) == 1 else None
-    if asked not in token.environments:
-        detail = f'the token "{token.name}" is not good for environment "{asked}"'
-        raise Refused(Why.FORBIDDEN, detail)
-    return asked
+    for environment in token.environments:
+        if environment == asked:
+            return environment
+    detail = f'the token "{token.name}" is not good for environment "{asked}"'
+    raise Refused(Why.FORBIDDEN, detail)

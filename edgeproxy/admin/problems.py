@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from edgeproxy.admin.refusals import Refused
+from edgeproxy.admin.refusals import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import ValidationError
 
-log = logging.getLogger(__name__)
+    from edgeproxy.admin.refusals import Refused
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -85,16 +84,13 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
     except Problem as problem:
         return problem.response()
-    except Refused as refused:
-        return problem_of(refused).response()
     except web.HTTPException as error:
         if error.status < 400:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return Problem(error.status, _detail(request, error.status), headers=headers).response()
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return Problem(500, "the edge failed; its log says how").response()
+    except Exception as error:
+        return problem_of(refusal_of(error, f"{request.method} {request.path}")).response()
     return response
 
 

@@ -6,13 +6,23 @@ dialect (`Dialect.refuse`), and for the own API in `problems`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from edgeproxy.invalidation.journal import JournalError
+from edgeproxy.invalidation.service import TooManyRules
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 1.0
+"""After so long rules that waited have been worked off."""
 
 
 class Why(Enum):
@@ -109,3 +119,17 @@ class Refused(Exception):
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, -int(-self.retry_after // 1)))  # RFC 9110 10.2.3
         return headers
+
+
+def refusal_of(error: Exception, what: str) -> Refused:
+    """What the caller of `what` ("POST /path") is told of an error; our own faults are logged."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, TooManyRules):
+        return Refused(Why.TOO_MANY_RULES, str(error), retry_after=_SWEEP_SECONDS)
+    if isinstance(error, JournalError):
+        # Such as a full disk. Which folder it is, is for the log alone.
+        log.error("%s was not done: %s", what, error)
+        return Refused(Why.UNUSABLE, "the journal can't be written: nothing was purged")
+    log.error("%s failed", what, exc_info=error)
+    return Refused(Why.FAILED, "the edge failed; its log says how")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from edgeproxy.admin.api.requests import Condition, PurgeRequest
-    from edgeproxy.config.server import Action, AdminToken
+    from edgeproxy.config.server import Action, AdminToken, Environment
     from edgeproxy.config.sites import SiteTable
     from edgeproxy.semantics.key import KeyPolicy
 
@@ -76,7 +76,7 @@ class Selecting:
         sites: SiteTable,
         token: AdminToken,
         site: str | None,
-        environment: str | None,
+        environment: Environment | None,
         action: Action = "purge",
     ) -> None:
         self._sites = sites
@@ -129,8 +129,9 @@ class Selecting:
         with _naming(field):
             pattern = _checked_glob(glob)
             for name in self._names():
-                on = "url" if _of_urls(glob) else "path"
-                yield Selector(name, self._environment, pattern=pattern, pattern_on=on)
+                yield Selector(
+                    name, self._environment, pattern=pattern, pattern_on=_matched_on(glob)
+                )
 
     def condition(self, given: Condition, field: str) -> Iterator[Selector]:
         """What meets several conditions, in the sites that its host says, or in all of them."""
@@ -154,7 +155,7 @@ class Selecting:
         if given.glob:
             with _naming(f"{dot}glob"):
                 pattern = _checked_glob(given.glob)
-                on = "url" if _of_urls(given.glob) else on
+                on = _matched_on(given.glob)
         host = next(iter(hosts), None)
         with _naming(f"{dot}host" if given.host else f"{dot}url" if given.url else f"{dot}prefix"):
             names = self._names_for(host)
@@ -249,8 +250,8 @@ def _note(hosts: dict[str, None], host: str | None) -> None:
             raise ValueError(f"nothing is of both {' and '.join(hosts)}")
 
 
-def _of_urls(glob: str) -> bool:
-    return glob.lower().startswith(("http://", "https://", "http*://"))
+def _matched_on(glob: str) -> Literal["path", "url"]:
+    return "url" if glob.startswith("http") else "path"
 
 
 def _checked_glob(glob: str) -> str:

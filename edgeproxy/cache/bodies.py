@@ -13,7 +13,8 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
-from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreFull, StoreUnusable
+from edgeproxy.cache.disk import disk_error
+from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreUnusable
 from edgeproxy.cache.layout import body_path
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ class FileBodies:
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            kind = StoreFull if error.errno == errno.ENOSPC else StoreUnusable
-            raise kind(f"{target.parent}: {error.strerror}") from error
+            raise disk_error(error, target.parent) from error
         await spool.hand_over(target)
 
     async def read(self, ref: BodyRef) -> bytes:

@@ -85,7 +85,7 @@ class Changes:
         stored = admit(response)
         if stored is None:
             return None
-        index.remove(txn, stored.id, now)
+        index.remove(txn, [stored.id], now)
         cost = index.insert(txn, stored, body, now)
         if cost > self._max_bytes:
             raise StoreFull(f"a response takes {cost} bytes, all of them {self._max_bytes}")
@@ -114,27 +114,29 @@ class Changes:
     def sweep(self, txn: WriteTxn, actions: Iterable[Sweep]) -> int:
         """Apply invalidations to what was asked for before them; how many of them applied."""
         applied = 0
+        gone = []
         for row_id, position, delete, deleted_from in actions:
             there = self.row(txn, row_id)
             if there is None or there.position >= position:
                 continue
-            if delete:
-                self._index.remove(txn, row_id, self._clock())
-            else:
-                deadlines = [each for each in (there.deleted_from, deleted_from) if each]
-                swept = replace(
-                    there,
-                    invalidated=max(there.invalidated, position),
-                    deleted_from=min(deadlines, default=0.0),
-                )
-                if swept != there:
-                    self._index.replace(txn, there, swept)
             applied += 1
+            if delete:
+                gone.append(row_id)
+                continue
+            deadlines = [each for each in (there.deleted_from, deleted_from) if each]
+            marked = replace(
+                there,
+                invalidated=max(there.invalidated, position),
+                deleted_from=min(deadlines, default=0.0),
+            )
+            if marked != there:
+                self._index.mark(txn, marked, there)
+        self._index.remove(txn, gone, self._clock())
         return applied
 
     def remove(self, txn: WriteTxn, ids: Iterable[bytes]) -> int:
         now = self._clock()
-        return sum(1 for row_id in ids if self._index.remove(txn, row_id, now))
+        return sum(1 for row_id in ids if self._index.remove(txn, [row_id], now))
 
     def remove_unchanged(self, txn: WriteTxn, responses: Iterable[StoredResponse]) -> int:
         """Remove those that are still just as they were seen."""
@@ -145,7 +147,7 @@ class Changes:
         there = self.row(txn, stored.id)
         if there is None or there.body.id != stored.body.id:
             return False
-        self._index.remove(txn, stored.id, self._clock())
+        self._index.remove(txn, [stored.id], self._clock())
         return True
 
     def row(self, txn: WriteTxn, row_id: bytes) -> StoredResponse | None:
@@ -153,7 +155,7 @@ class Changes:
         try:
             return self._index.row(txn, row_id)
         except DamagedRow:
-            self._index.remove(txn, row_id, self._clock())
+            self._index.remove(txn, [row_id], self._clock())
             return None
 
     def evict(self, txn: WriteTxn, need: int, now: float) -> int:

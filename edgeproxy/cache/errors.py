@@ -14,6 +14,9 @@ from __future__ import annotations
 class StoreError(Exception):
     """The store could not do what was asked; the message names what and where."""
 
+    told = False
+    """The log has it already, as one of many of its kind."""
+
 
 class StoreInUse(StoreError):
     """Another edgeproxy has the folder."""

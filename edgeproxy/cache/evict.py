@@ -42,7 +42,7 @@ def evict(index: Index, txn: WriteTxn, need: int, now: float) -> int:
         if not candidates:
             break
         for row_id, usage in candidates[: max(1, len(candidates) // _SHARE)]:
-            index.remove(txn, row_id, now)
+            index.remove(txn, [row_id], now)
             freed += usage.cost
             gone += 1
             if freed >= need or gone == BATCH:
@@ -72,8 +72,7 @@ def limit_variants(
     surplus = len(others) + 1 - most
     if surplus > 0:
         others.sort(key=lambda row_id: _used(index, txn, row_id))
-        for row_id in others[:surplus]:
-            index.remove(txn, row_id, now)
+        index.remove(txn, others[:surplus], now)
 
 
 def limit_busters(
@@ -89,8 +88,7 @@ def limit_busters(
     variants = [index.ids_of(txn, primary) for primary in copies]
     variants.sort(key=lambda ids: max(_used(index, txn, row_id) for row_id in ids))
     for ids in variants[: len(copies) + 1 - most]:
-        for row_id in ids:
-            index.remove(txn, row_id, now)
+        index.remove(txn, ids, now)
 
 
 def _used(index: Index, txn: WriteTxn, row_id: bytes) -> float:

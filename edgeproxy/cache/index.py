@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
+from edgeproxy.cache.disk import allocate_lock_file
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.layout import (
     FORMAT,
@@ -43,7 +44,7 @@ from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.stored import BodyRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import TypeAlias
 
@@ -68,6 +69,7 @@ class Index:
         self._journal_id = journal_id
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            allocate_lock_file(directory, _MAX_READERS)
             self.env = lmdb.open(
                 str(directory),
                 map_size=map_size(max_bytes),
@@ -248,33 +250,43 @@ class Index:
             self._set_usage(txn, row_id, usage._replace(cost=cost))
             self.add_to_counter(txn, b"bytes", cost - usage.cost)
 
-    def remove(self, txn: WriteTxn, row_id: bytes, now: float) -> int:
-        """Remove a row and free its body; gives its cost, 0 where there is no such row."""
-        value = txn.pop(row_id, db=self.rows)
-        if value is None:
-            return 0
-        last = not self.ids_of(txn, row_id[:PRIMARY_SIZE])
-        try:
-            stored = read_row(row_id, value)
-        except DamagedRow:
-            log.warning("the row %s is damaged and is removed", row_id.hex())
-            self._unlist_everywhere(txn, row_id, last=last)
-        else:
-            for key in keys_of(stored):
-                txn.delete(key, row_id, db=self.lists)
-            if stored.deleted_from:
-                self.add_to_counter(txn, b"deadlines", -1)
-            if stored.buster and last:
-                txn.delete(stored.target_id, stored.primary, db=self.busters)
-        packed = txn.pop(row_id, db=self.usage)
-        if packed is None:
-            return 0
-        usage = read_usage(packed)
-        txn.delete(usage.body.id, db=self.bodies)
-        if usage.body.kind != "inline":
-            self.discard_body(txn, usage.body, now)
-        self.add_to_counter(txn, b"bytes", -usage.cost)
-        return usage.cost
+    def mark(self, txn: WriteTxn, marked: StoredResponse, old: StoredResponse) -> None:
+        """What an invalidation notes on the row `old`, which is there: nothing else changes."""
+        txn.put(old.id, write_row(marked), db=self.rows)
+        due = bool(marked.deleted_from) - bool(old.deleted_from)
+        if due:
+            self.add_to_counter(txn, b"deadlines", due)
+
+    def remove(self, txn: WriteTxn, row_ids: Iterable[bytes], now: float) -> int:
+        """Remove rows and free their bodies; gives their cost, 0 where there is none of them."""
+        cost = deadlines = 0
+        for row_id in row_ids:
+            value = txn.pop(row_id, db=self.rows)
+            if value is None:
+                continue
+            try:
+                stored = read_row(row_id, value)
+            except DamagedRow:
+                log.warning("the row %s is damaged and is removed", row_id.hex())
+                self._unlist_everywhere(txn, row_id)
+            else:
+                for key in keys_of(stored):
+                    txn.delete(key, row_id, db=self.lists)
+                deadlines += bool(stored.deleted_from)
+                if stored.buster and not self.ids_of(txn, stored.primary):
+                    txn.delete(stored.target_id, stored.primary, db=self.busters)
+            packed = txn.pop(row_id, db=self.usage)
+            if packed is not None:
+                usage = read_usage(packed)
+                txn.delete(usage.body.id, db=self.bodies)
+                if usage.body.kind != "inline":
+                    self.discard_body(txn, usage.body, now)
+                cost += usage.cost
+        if cost:
+            self.add_to_counter(txn, b"bytes", -cost)
+        if deadlines:
+            self.add_to_counter(txn, b"deadlines", -deadlines)
+        return cost
 
     def touch(self, txn: WriteTxn, row_id: bytes, used: float, hits: int) -> None:
         """Note that a response was used."""
@@ -286,10 +298,10 @@ class Index:
     def _set_usage(self, txn: WriteTxn, row_id: bytes, usage: Usage) -> None:
         txn.put(row_id, write_usage(usage), db=self.usage)
 
-    def _unlist_everywhere(self, txn: WriteTxn, row_id: bytes, *, last: bool) -> None:
+    def _unlist_everywhere(self, txn: WriteTxn, row_id: bytes) -> None:
         """Unlist a response whose row can't be read any more, so can't say where it is listed."""
         listed = [(self.lists, row_id)]
-        if last:
+        if not self.ids_of(txn, row_id[:PRIMARY_SIZE]):
             listed.append((self.busters, row_id[:PRIMARY_SIZE]))
         for db, value in listed:
             with txn.cursor(db) as cursor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -111,6 +112,7 @@ def _key(of: List, site: str, environment: str, value: bytes) -> bytes:
     return _head(of, site, environment) + shortened(value)
 
 
+@lru_cache(maxsize=1024)
 def _head(of: List, site: str, environment: str) -> bytes:
     digest = blake2b(site.encode(), digest_size=_HASH, person=b"site").digest()
     return bytes((of, *digest, _ENVIRONMENTS.index(environment)))

@@ -124,6 +124,9 @@ def _prepare(config: Config, directory: Path, check_journal: CheckJournal, lock:
     place = _place(config)
     if place is None:
         return Prepared(directory, journal, messages, lock, None)
+    # What LMDB knows of readers and writers is of no use without them, and may be damaged too. On a
+    # disk that is full, what follows can have its blocks.
+    (directory / RESPONSES / "lock.mdb").unlink(missing_ok=True)
     state = _State(FORMAT, place, _boot(), clean=False)
     reason = _distrust(directory, state)
     if reason is None:
@@ -169,8 +172,6 @@ def _distrust(directory: Path, now: _State) -> str | None:
 
 def _check(directory: Path, max_bytes: int, journal_id: bytes) -> str | None:
     """What is wrong with the index; raises StoreUnusable where nobody can tell."""
-    # What LMDB knows of readers and writers is of no use without them, and may be damaged too.
-    (directory / RESPONSES / "lock.mdb").unlink(missing_ok=True)
     finding = check_in_child(directory / RESPONSES, directory / BODIES, max_bytes, journal_id)
     if finding.verdict == "unusable":
         raise StoreUnusable(f"can't use {directory / RESPONSES}: {finding.reason}")
@@ -203,8 +204,8 @@ def _take_lock(directory: Path) -> int:
                 os.close(fd)
                 raise
         else:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+            # Always as long: on a disk that is full it can be written over, and not anew.
+            os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
             return fd
         holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
         gone = holder.isdigit() and not alive(int(holder))

@@ -11,14 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
+from edgeproxy.cache.disk import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-T = TypeVar("T")
+    from edgeproxy.cache.disk import WriteWatch
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+T = TypeVar("T")
 
 
 class Spool:
@@ -29,13 +29,20 @@ class Spool:
     whose name begins with this process's id; without a directory everything stays in memory.
     """
 
-    def __init__(self, directory: Path | None, memory_limit: int = 128 * 1024) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        memory_limit: int = 128 * 1024,
+        watch: WriteWatch | None = None,
+    ) -> None:
+        """`watch` is told of what can't be written."""
         self.memory_limit = memory_limit
         self.size = 0
         """Bytes so far."""
         self.crc = 0
         """zlib.crc32 of them."""
         self._directory = directory
+        self._watch = watch
         self._memory: bytes | bytearray | None = b""
         self._fd = -1
         self._path: Path | None = None
@@ -153,7 +160,10 @@ class Spool:
             # A thread can't be cancelled: until it is done, its file has to stay open.
             return await asyncio.shield(work)
         except OSError as error:
-            raise _store_error(error, self._directory) from error
+            failure = disk_error(error, self._directory)
+            if self._watch is not None:
+                self._watch.failed(failure)
+            raise failure from error
 
     def _done(self, work: asyncio.Future[T]) -> None:
         self._busy -= 1
@@ -182,8 +192,3 @@ def _write_all(fd: int, chunk: bytes | bytearray, offset: int) -> None:
         done = 0
         while done < len(view):
             done += os.pwrite(fd, view[done:], offset + done)
-
-
-def _store_error(error: OSError, directory: Path | None) -> StoreError:
-    kind = StoreFull if error.errno in _NO_ROOM else StoreUnusable
-    return kind(f"{directory}: {error.strerror}")

@@ -21,6 +21,7 @@ from edgeproxy.cache.bodies import (
     checked,
 )
 from edgeproxy.cache.changes import Changes, NoRoom
+from edgeproxy.cache.disk import WriteWatch
 from edgeproxy.cache.errors import (
     BodyMissing,
     BodyUnreachable,
@@ -81,14 +82,15 @@ class SharedTier:
         self._spools = spools
         self._max_bytes = max_bytes
         self._clock = clock
-        self._writer = Writer(index)
+        self._watch = WriteWatch(spools.parent)
+        self._writer = Writer(index, self._watch)
         self._touched: dict[bytes, tuple[float, int]] = {}
         self._siblings: dict[Path, Index] = {}
         self._siblings_lock = threading.Lock()
 
     def spool(self) -> Spool:
         """Room for a body on its way in."""
-        return Spool(self._spools, INLINE_LIMIT)
+        return Spool(self._spools, INLINE_LIMIT, self._watch)
 
     async def probe(self) -> None:
         """Raises StoreError if the tier can't be used just now."""
@@ -205,6 +207,8 @@ class SharedTier:
         finally:
             if stored is None and body is None:
                 await self._abandon(ref)
+        if stored is not None:
+            self._watch.written()
         return stored
 
     async def _take_body(self, spool: Spool) -> tuple[BodyRef, bytes | None]:
@@ -298,7 +302,7 @@ class SharedTier:
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """While it is held nobody writes, and all puts that began before are to be seen."""
-        with translated(), self._index.writing() as txn:
+        with translated(self._index.directory), self._index.writing() as txn:
             yield
             txn.abort()
 
@@ -361,7 +365,7 @@ class SharedTier:
     @property
     def entries(self) -> int:
         """How many responses are stored."""
-        with translated(), self._index.reading() as txn:
+        with translated(self._index.directory), self._index.reading() as txn:
             return self._index.entries(txn)
 
     async def close(self) -> None:
@@ -376,7 +380,7 @@ class SharedTier:
         release_index(self._index)
 
     def _counter(self, name: bytes) -> int:
-        with translated(), self._index.reading() as txn:
+        with translated(self._index.directory), self._index.reading() as txn:
             return self._index.counter(txn, name)
 
     def _other_workers(self) -> list[Index]:

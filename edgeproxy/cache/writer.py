@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
+from edgeproxy.cache.disk import disk_error, warn
+from edgeproxy.cache.errors import StoreError, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import Concatenate, ParamSpec, TypeVar
 
+    from edgeproxy.cache.disk import WriteWatch
     from edgeproxy.cache.index import Index, WriteTxn
 
     P = ParamSpec("P")
@@ -29,29 +32,35 @@ class IndexFull(StoreFull):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turns what LMDB raises into StoreFull or StoreUnusable."""
+def translated(where: Path | str = "the index") -> Iterator[None]:
+    """Turns what LMDB raises about the index in that folder into StoreFull or StoreUnusable."""
     try:
         yield
     except lmdb.MapFullError as error:
-        raise IndexFull("the index is full") from error
+        raise IndexFull(f"{where}: the index is full") from error
     except lmdb.Error as error:
-        raise StoreUnusable(f"the index can't be used: {error}") from error
+        raise disk_error(error, where) from error
 
 
 class Writer:
     """Runs changes, each in a write transaction of its own, in the order in which they came."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, watch: WriteWatch) -> None:
         self._index = index
+        self._watch = watch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
 
     def apply(
         self, change: Callable[Concatenate[WriteTxn, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Do it here, in the calling thread. It waits for the node's other writers."""
-        with translated(), self._index.writing() as txn:
-            return change(txn, *args, **kwargs)
+        try:
+            with translated(self._index.directory), self._index.writing() as txn:
+                return change(txn, *args, **kwargs)
+        except StoreError as error:
+            if isinstance(error.__cause__, lmdb.Error) and not isinstance(error, IndexFull):
+                self._watch.failed(error)
+            raise
 
     async def write(
         self, change: Callable[Concatenate[WriteTxn, P], T], *args: P.args, **kwargs: P.kwargs
@@ -68,7 +77,7 @@ class Writer:
             try:
                 self.apply(change, *args, **kwargs)
             except StoreError as error:
-                log.warning("%s: %s", self._index.directory, error)
+                warn(log, error, "the index was not changed: %s", error)
 
         self._thread.submit(run)
 
@@ -76,7 +85,7 @@ class Writer:
         """Do something else with the index in the thread."""
 
         def run() -> T:
-            with translated():
+            with translated(self._index.directory):
                 return work(*args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)

@@ -148,6 +148,11 @@ class Admin(Section):
         "addresses and the host of `address`; others are refused (DNS rebinding)",
         examples=[["admin.shop.example"]],
     )
+    refresh_rate: scalars.Count = Field(
+        default=50,
+        description="most fetches a second of one job that fetches anew what a purge picked",
+        examples=[500],
+    )
     dialects: Dialects = Field(
         default_factory=Dialects, description="the vendors' APIs that are spoken here"
     )

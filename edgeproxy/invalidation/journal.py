@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import fcntl
+import logging
 import os
 import resource
 import secrets
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 import msgspec
 
+from edgeproxy.cache.disk import allocate_lock_file, disk_error
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.selectors import Mode, Selector
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmdb import _StatDict
+
+log = logging.getLogger(__name__)
 
 FORMAT = b"edgeproxy journal 2"
 KEPT_BUSTERS = 10_000
@@ -132,10 +136,12 @@ class LocalJournal:
         self._head = head
         self._waiting: list[tuple[Record, asyncio.Future[Record]]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._cramped = False
         with self._errors(), ExitStack() as opened:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock_fd = os.open(directory / "append.lock", os.O_RDWR | os.O_CREAT, 0o600)
             opened.callback(os.close, self._lock_fd)
+            allocate_lock_file(directory, _MAX_READERS)
             self._env = lmdb.open(
                 str(directory), map_size=_MAP_BYTES, max_dbs=3, max_readers=_MAX_READERS, mode=0o600
             )
@@ -292,11 +298,23 @@ class LocalJournal:
             free = self._env.info()["last_pgno"] + 1 - used
         if free * stats[0]["psize"] > _ROOM_BYTES // 2:
             return
-        with suppress(lmdb.Error):
-            with self._env.begin(self._meta, write=True) as transaction:
-                transaction.put(_ROOM, bytes(_ROOM_BYTES))
-            with self._env.begin(self._meta, write=True) as transaction:
-                transaction.delete(_ROOM)
+        try:
+            # What the second one frees, LMDB uses from the fourth on.
+            for content in (bytes(_ROOM_BYTES), b"", b""):
+                with self._env.begin(self._meta, write=True) as transaction:
+                    transaction.put(_ROOM, content)
+        except lmdb.Error as error:
+            if not self._cramped:
+                log.warning(
+                    "the journal in %s can't grow (%s): purges are taken until the %d KiB that it "
+                    "has left are used up",
+                    self.directory, error, free * stats[0]["psize"] // 1024,
+                )  # fmt: skip
+            self._cramped = True
+        else:
+            if self._cramped:
+                log.warning("the journal in %s can grow again", self.directory)
+            self._cramped = False
 
     def verify(self) -> None:
         """Read every record; raises JournalDamaged if one is missing or not as it was written."""
@@ -364,7 +382,7 @@ class LocalJournal:
         except _DAMAGE as error:
             raise JournalDamaged(f"the journal in {self.directory} is damaged: {error}") from error
         except (lmdb.Error, OSError) as error:
-            raise JournalError(f"the journal in {self.directory}: {error}") from error
+            raise JournalError(f"the journal in {disk_error(error, self.directory)}") from error
 
 
 _DAMAGE = (

@@ -12,6 +12,7 @@ import msgspec
 
 from edgeproxy.invalidation.counting import ENOUGH, Count
 from edgeproxy.invalidation.journal import Buster, Record
+from edgeproxy.invalidation.picking import most_used
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.semantics.key import target_id
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from edgeproxy.cache.store import SharedTier
+    from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.journal import LocalJournal
     from edgeproxy.invalidation.view import JournalView
 
@@ -27,6 +30,8 @@ MAX_CONDITIONAL = 1000
 goes through them."""
 MAX_DEADLINE = 365 * 86_400.0
 """Seconds for which a deletion may be put off."""
+MAX_REFRESHED = 10_000
+"""Most responses that one purge has fetched anew."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BUSTER_LENGTH = 20
 """As many as nobody guesses."""
@@ -63,6 +68,8 @@ class PurgeResult:
     matched: int
     """Stored responses of the node that it picked, without those that were deleted before."""
     dry_run: bool
+    job: Job | None = None
+    """What fetches it anew, if that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,19 @@ class InvalidationService:
         tier: SharedTier,
         clock: Callable[[], float],
         maybe_in_flight: Callable[[bytes], bool],
+        refresh: Callable[[str, str, Sequence[StoredResponse]], Job],
     ) -> None:
-        """`maybe_in_flight`: False when no worker of the node fetches a target (by its id)."""
+        """`maybe_in_flight`: False when no worker of the node fetches a target (by its id).
+
+        `refresh`: begins to fetch responses anew, in that order, after the purge of that id that
+        somebody of that name asked for.
+        """
         self._journal = journal
         self._view = view
         self._tier = tier
         self._clock = clock
         self._maybe_in_flight = maybe_in_flight
+        self._refresh = refresh
         self._counting = asyncio.Semaphore(_COUNTS)
 
     async def purge(
@@ -101,12 +114,14 @@ class InvalidationService:
         *,
         deadline: float = 0.0,
         dry_run: bool = False,
+        refresh: bool = False,
     ) -> PurgeResult:
         """Invalidate or delete what any of the selectors picks.
 
         On return no worker of the node serves it as fresh (or at all), whatever was in the air.
         A DELETE with a `deadline` lets the stale copies be served for so many seconds while they
-        are refreshed. Costs the same however much it picks. Raises JournalError if it could not be
+        are refreshed. Costs the same however much it picks. With `refresh` what it picked is then
+        fetched anew, what is used most first, by a job. Raises JournalError if it could not be
         recorded, and TooManyRules.
         """
         if not selectors:
@@ -116,6 +131,7 @@ class InvalidationService:
         draft = self._draft(selectors, mode, caller, deadline)
         self._check_room(draft)
         record: Record | None = None
+        hottest: list[StoredResponse] = []
         # The rules that count are those of now, however long the count takes.
         with self._view.hold(self._view.floor):
             async with self._counting:
@@ -126,11 +142,14 @@ class InvalidationService:
                         record = await self._journal.append(draft)
                         position = record.position - 1
                     matched = await count.run(position)
+                    if refresh and not dry_run:
+                        hottest = await most_used(snapshot, draft.selectors, MAX_REFRESHED)
         if dry_run:
             return PurgeResult(None, position, mode, matched, dry_run=True)
         if record is None:
             record = await self._journal.append(msgspec.structs.replace(draft, matched=matched))
-        return PurgeResult(record.id, record.position, mode, matched, dry_run=False)
+        job = self._refresh(record.id, caller.actor, hottest) if refresh else None
+        return PurgeResult(record.id, record.position, mode, matched, dry_run=False, job=job)
 
     async def issue_buster(
         self, site: str, caller: Caller, *, host: str | None = None, target: bytes = b""

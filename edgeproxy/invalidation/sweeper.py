@@ -11,10 +11,13 @@ import fcntl
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgeproxy.cache.changes import Sweep
+from edgeproxy.cache.disk import warn
+from edgeproxy.cache.errors import StoreError
 from edgeproxy.invalidation.picking import Walk
 from edgeproxy.invalidation.selectors import Mode
 
@@ -102,6 +105,10 @@ class Sweeper:
                             await self._make_room()
                         upkeep_at = time.monotonic() + _UPKEEP_INTERVAL
                     await asyncio.sleep(_INTERVAL)
+                except StoreError as error:
+                    # Such as a full disk: the rules do until there is room again.
+                    warn(log, error, "the sweep failed, and is tried again: %s", error)
+                    await asyncio.sleep(_FAILURE_PAUSE)
                 except Exception:
                     log.exception("the sweep failed; next try in %d s", _FAILURE_PAUSE)
                     await asyncio.sleep(_FAILURE_PAUSE)
@@ -213,7 +220,9 @@ def settle_if_empty(tier: SharedTier, head: SharedHead) -> None:
     with tier.quiet():
         empty = tier.entries == 0
     if empty and tier.settled < position:
-        tier.settle(position)
+        # A disk that is full is no reason not to start: what is spared is only time.
+        with suppress(StoreError):
+            tier.settle(position)
 
 
 async def _in_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.proxy.errors import EdgeError, ReaderTooSlow
 
@@ -141,7 +142,7 @@ class Flight:
             try:
                 await self.spool.append(chunk)
             except StoreError as error:
-                log.warning("a response is passed on, and not stored: %s", error)
+                warn(log, error, "a response is passed on, and not stored: %s", error)
             else:
                 if not hold_back:
                     self._visible = self.spool.size
@@ -245,17 +246,21 @@ class Flight:
     async def outcome(
         self, on_interim: Callable[[int, bytes, Fields], Awaitable[None]] | None = None
     ) -> Outcome:
-        """What the fetch brought; raises the `EdgeError` that it failed with."""
+        """What the fetch brought; raises the `EdgeError` that it failed with.
+
+        Even if that was in the middle of its body: who asks here has been sent nothing yet, and
+        need not begin with what can't be whole.
+        """
         told = 0
         while True:
             if on_interim is not None:
                 while told < len(self.interims):
                     await on_interim(*self.interims[told])
                     told += 1
-            if self._outcome is not None:
-                return self._outcome
             if self._failure is not None:
                 raise self._failure
+            if self._outcome is not None:
+                return self._outcome
             await self._changed()
 
     async def ended(self) -> None:

@@ -13,6 +13,7 @@ from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.browsing import Browser
 from edgeproxy.invalidation.head import SharedHead
+from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.ledger import Ledger
 from edgeproxy.invalidation.picking import picked
@@ -34,6 +35,7 @@ from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
+from edgeproxy.proxy.refresh_ahead import RefreshAhead
 from edgeproxy.proxy.server import EdgeServer
 from edgeproxy.proxy.serving import Serving
 from edgeproxy.semantics.fields import Fields
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.model import Config
+    from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.refused import Refused
@@ -81,6 +84,7 @@ class Edge:
     view: JournalView
     browser: Browser
     foreteller: Foreteller
+    jobs: Jobs
 
     def __init__(
         self, config: Config, place: Place, clock: Callable[[], float], access_log: AccessSink
@@ -123,7 +127,12 @@ class Edge:
             return in_flight.may_be(target_id) or remembered.may_have(target_id)
 
         self.service = InvalidationService(
-            journal, self.view, self.tier, clock, maybe_in_flight=concerned
+            journal,
+            self.view,
+            self.tier,
+            clock,
+            maybe_in_flight=concerned,
+            refresh=self._refresh_ahead,
         )
         self.ledger = Ledger(place.directory / "ledger")
         self._closing.callback(self.ledger.close)
@@ -153,6 +162,9 @@ class Edge:
         self._pools = Pools(clock)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
+        self.jobs = Jobs(place.runtime_dir / "jobs")
+        self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
+        self._closing.push_async_callback(self._ahead.close)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -171,7 +183,8 @@ class Edge:
         )
         self._closing.push_async_callback(self._handler.close)
         self.foreteller = Foreteller(self._handler, lookup, self.view, self._backoff, clock)
-        peers = PeerServer(place.runtime_dir, fetching.find_flight)
+        open_body = self.tier.open if self.tier.per_worker else None
+        peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
         await peers.start()
         self._closing.push_async_callback(peers.close)
         self.server = EdgeServer(
@@ -259,6 +272,10 @@ class Edge:
             if reason is not None:
                 notes.append(f"{key.url}: the last answer was not stored: {reason}")
         return notes
+
+    def _refresh_ahead(self, purge_id: str, actor: str, picked: Sequence[StoredResponse]) -> Job:
+        rate = self._config.admin.refresh_rate
+        return self._ahead.start(purge_id, actor, picked, self.sites, rate)
 
     def _log_refused(self, client: str, start_line: bytes, refused: Refused) -> None:
         """Requests that were no requests are in the access log, too."""

@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 import msgspec
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.invalidation.selectors import Expected
@@ -453,7 +454,7 @@ class Fetching:
         try:
             await self._keeping.put(flight.spool, policy, response)
         except StoreError as error:
-            log.warning("%s is not stored: %s", response.url, error)
+            warn(log, error, "%s is not stored: %s", response.url, error)
         return True
 
     @contextmanager

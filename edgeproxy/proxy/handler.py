@@ -28,6 +28,7 @@ from edgeproxy.proxy.errors import (
     OriginDisconnected,
     OriginFailed,
     OriginUnreachable,
+    PeerLost,
 )
 from edgeproxy.proxy.exchange import Exchange
 from edgeproxy.proxy.fetching import flight_key
@@ -235,6 +236,13 @@ class Handler:
                     outcome = await flight.outcome(exchange.interim)
             except TimeoutError:
                 await self._passing.send(exchange, request, Pass(decision.fwd, "collapse-timeout"))
+                return None
+            except PeerLost as error:
+                # That says nothing of the origin: others will bring it, or this one asks itself.
+                if not exchange.retried:
+                    exchange.retried = True
+                    return _Again(vary)
+                await self._passing.send(exchange, request, Pass(decision.fwd, error.detail))
                 return None
             except (OriginFailed, RemoteFailure) as error:
                 if spare is not None:

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.cache.stored import variant_id
 from edgeproxy.invalidation.rules import Standing
@@ -196,7 +197,7 @@ class Incomplete:
             async with lock:
                 return await self._put(response, part, spool, policy)
         except StoreError as error:
-            log.warning("a part of %s is not stored: %s", response.url, error)
+            warn(log, error, "a part of %s is not stored: %s", response.url, error)
         return True
 
     async def _put(

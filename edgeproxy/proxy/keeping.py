@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.cache.stored import UNWRITTEN, StoredResponse, variant_id
 from edgeproxy.proxy.decide import may_serve_on_error
@@ -198,8 +199,11 @@ class Keeping:
             async for chunk in read(0, None):
                 await spool.append(chunk)
             stored = await self.put(spool, policy, response)
-        except (StoreError, TagLimitExceeded) as error:
+        except TagLimitExceeded as error:
             log.warning("%s is not stored: %s", chosen.url, error)
+            return None
+        except StoreError as error:
+            warn(log, error, "%s is not stored: %s", chosen.url, error)
             return None
         finally:
             await spool.close()
@@ -242,7 +246,7 @@ class Keeping:
         try:
             updated = await self._tier.update(found.stored, fresh, self._view.admit)
         except StoreError as error:
-            log.warning("%s is not updated: %s", request.key.url, error)
+            warn(log, error, "%s is not updated: %s", request.key.url, error)
             return None
         if updated is not None:
             self._backoff.succeeded(updated.id)
@@ -252,8 +256,13 @@ class Keeping:
         return updated
 
     async def forget(self, stored: StoredResponse) -> None:
+        """Remove what is stored, where the store can: whoever is answered now need not wait for
+        it, nor fail with it."""
         self._lookup.discard(stored.id)
-        await self._tier.delete([stored.id])
+        try:
+            await self._tier.delete([stored.id])
+        except StoreError as error:
+            warn(log, error, "%s is not removed: %s", stored.url, error)
 
 
 def _tags(fields: Fields, request: EdgeRequest) -> tuple[str, ...]:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
+from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.decide import SAFE, classify
+from edgeproxy.proxy.errors import InternalFailure
 from edgeproxy.proxy.unsafe import represents_target, touched_targets
 from edgeproxy.semantics.conditional import head_agrees
 from edgeproxy.semantics.fields import Fields
@@ -68,7 +71,7 @@ class Posted:
         try:
             await self._spool.append(chunk)
         except StoreError as error:
-            log.warning("%s is not stored: %s", self._response.url, error)
+            warn(log, error, "%s is not stored: %s", self._response.url, error)
             self._open = False
         if last:
             await self.finish()
@@ -81,7 +84,7 @@ class Posted:
         try:
             await self._keeping.put(self._spool, self._policy, self._response)
         except StoreError as error:
-            log.warning("%s is not stored: %s", self._response.url, error)
+            warn(log, error, "%s is not stored: %s", self._response.url, error)
 
     async def close(self) -> None:
         """Give up what is not stored by now."""
@@ -135,11 +138,16 @@ class Passed:
             return None
         key = request.key
         newer = self._overtaken(request, answer)
-        removed_at = await self._service.invalidate_changed(
-            request.policy.name,
-            touched_targets(request, answer.fields),
-            invalidated_groups(answer.fields, key.scheme, key.host),
-        )
+        try:
+            removed_at = await self._service.invalidate_changed(
+                request.policy.name,
+                touched_targets(request, answer.fields),
+                invalidated_groups(answer.fields, key.scheme, key.host),
+            )
+        except JournalError as error:
+            # Who is told that it is done would be given what was there before.
+            log.warning("what was changed by a request for %s stays stored: %s", key.url, error)
+            raise InternalFailure("not-invalidated") from error
         if request.method != b"POST" or newer:
             return None
         return self._posted(request, answer, position, removed_at)

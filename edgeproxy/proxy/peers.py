@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.cache.stored import StoredResponse
 from edgeproxy.proxy.collapsing import Flight, Shared, Stored, Unshared
 from edgeproxy.proxy.errors import EdgeError, PeerLost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from edgeproxy.cache.bodies import ReadBody
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +73,16 @@ class Followed:
 class PeerServer:
     """Lets the node's other workers follow this one's flights."""
 
-    def __init__(self, directory: Path, find: Callable[[bytes], Flight | None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        find: Callable[[bytes], Flight | None],
+        open_body: Callable[[StoredResponse], Awaitable[ReadBody]] | None = None,
+    ) -> None:
+        """`open_body` reads what is stored here, where the others have no way to it."""
         self._path = peer_path(directory, os.getpid())
         self._find = find
+        self._open_body = open_body
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -122,13 +132,34 @@ class PeerServer:
                             await _send(writer, _DATA, chunk)
                         await _send(writer, _END, b"")
                     case Stored(response):
-                        await _send(writer, _STORED, msgspec.msgpack.encode(response))
+                        await self._send_stored(response, writer)
                     case Unshared(_, status, detail):
                         told = _UnsharedHead(status, detail)
                         await _send(writer, _UNSHARED, msgspec.msgpack.encode(told))
             except EdgeError as error:
                 failure = _Failure(error.status, error.detail)
                 await _send(writer, _FAILED, msgspec.msgpack.encode(failure))
+
+    async def _send_stored(self, response: StoredResponse, writer: asyncio.StreamWriter) -> None:
+        if self._open_body is None:
+            await _send(writer, _STORED, msgspec.msgpack.encode(response))
+            return
+        try:
+            # What a follower may take out of an incomplete response, its own store has to say.
+            read = None if response.incomplete else await self._open_body(response)
+        except BodyMissing:
+            read = None
+        if read is None:
+            await _send(writer, _GONE, b"")
+            return
+        head = _SharedHead(response, response.body.length)
+        await _send(writer, _SHARED, msgspec.msgpack.encode(head))
+        try:
+            async for chunk in read(0, None):
+                await _send(writer, _DATA, chunk)
+        except BodyMissing as error:
+            raise PeerLost from error
+        await _send(writer, _END, b"")
 
 
 async def follow(directory: Path, pid: int, key: bytes) -> Followed | None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from edgeproxy.admin.models import PurgeRequest
+from edgeproxy.admin.api.requests import PurgeRequest
 from edgeproxy.admin.problems import Problem, problem_of
 from edgeproxy.admin.refusals import Refused
-from edgeproxy.admin.selecting import named_sites, purge_selectors, url_selectors
+from edgeproxy.admin.selecting import Selecting, named_sites, purge_selectors
 from edgeproxy.config.server import AdminToken
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.selectors import Selector
@@ -295,13 +295,13 @@ def test_the_only_site_is_not_the_token_s() -> None:
 
 def test_who_may_look_need_not_be_allowed_to_purge() -> None:
     assert list(named_sites("*", TWO, reader, "read")) == ["blog", "shop"]
-    (selector,) = url_selectors("https://shop.test/", None, TWO, reader, "read", field="url")
+    (selector,) = Selecting(TWO, reader, None, None, "read").url("https://shop.test/", "url")
     assert selector == Selector.by_url("shop", "shop.test", b"/")
 
 
 def test_the_field_is_the_caller_s() -> None:
     with pytest.raises(Problem) as caught:
-        url_selectors("nothing", None, TWO, reader, "read", field="url")
+        list(Selecting(TWO, reader, None, None, "read").url("nothing", "url"))
     assert caught.value.errors[0]["field"] == "url"
 
 

@@ -103,7 +103,7 @@ class IndexMachine(RuleBasedStateMachine):
             body = replace(stored.body, id=self.index.new_body_id(txn))
             stored = replace(stored, body=body)
             self.free(self.model.get(stored.id))
-            self.index.remove(txn, stored.id, 1.0)
+            self.index.remove(txn, [stored.id], 1.0)
             self.index.insert(txn, stored, b"hello" if body.kind == "inline" else None, 1.0)
         self.model[stored.id] = stored
 
@@ -120,7 +120,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(stored=responses)
     def remove(self, stored: StoredResponse) -> None:
         with self.index.writing() as txn:
-            assert bool(self.index.remove(txn, stored.id, 1.0)) == (stored.id in self.model)
+            assert bool(self.index.remove(txn, [stored.id], 1.0)) == (stored.id in self.model)
         self.free(self.model.pop(stored.id, None))
 
     @rule(stored=responses)
@@ -132,14 +132,14 @@ class IndexMachine(RuleBasedStateMachine):
         with self.index.writing() as txn:
             value = txn.get(there.id, db=self.index.rows)
             txn.put(there.id, value[:-1], db=self.index.rows)
-            assert self.index.remove(txn, there.id, 1.0)
+            assert self.index.remove(txn, [there.id], 1.0)
         self.free(there)
 
     @rule(stored=responses)
     def give_up(self, stored: StoredResponse) -> None:
         """What a transaction that failed did never was."""
         with pytest.raises(ZeroDivisionError), self.index.writing() as txn:
-            self.index.remove(txn, stored.id, 1.0)
+            self.index.remove(txn, [stored.id], 1.0)
             self.index.insert(txn, replace(stored, body=BodyRef("inline", b"1" * 8, 1, 0)), b"x", 1)
             raise ZeroDivisionError
 

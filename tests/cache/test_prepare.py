@@ -27,6 +27,7 @@ from tests.cache.samples import (
 )
 from tests.cache.samples import stored_in as listed
 from tests.kit import RedisServer
+from tests.kit.disk import full_disk
 
 
 def journal(folder: Path) -> bytes:
@@ -316,6 +317,26 @@ async def test_one_damaged_store_is_kept_at_most(filled: Path) -> None:
         assert prepared.messages == []
         await fill(filled, prepared, 4)
         prepared.close(clean=True)
+
+
+async def test_a_full_disk_is_no_reason_not_to_start(directory: Path) -> None:
+    """After a kill as after an end in good order: nothing has to become longer than it was."""
+    prepared = run(directory)
+    await fill(directory, prepared, count=2)
+    for clean in (True, False):
+        prepared.close(clean=clean)
+        before = blocks(directory)
+        with full_disk(max(path.stat().st_size for path in directory.rglob("*"))):
+            prepared = run(directory)
+        assert prepared.messages == []
+        assert blocks(directory) <= before
+        assert await stored_in(directory, prepared) == 2
+    prepared.close(clean=True)
+
+
+def blocks(directory: Path) -> int:
+    """What the folder takes of the disk."""
+    return sum(path.stat().st_blocks for path in directory.rglob("*"))
 
 
 def test_a_damaged_lock_table_is_made_anew(directory: Path) -> None:

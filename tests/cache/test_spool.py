@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import threading
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
 from edgeproxy.cache.spool import Spool
+from tests.kit.disk import full_disk
 
 
 def open_files(directory: Path) -> list[Path]:
@@ -271,10 +271,8 @@ async def test_a_thread_that_still_writes_writes_to_no_other_file(
 @pytest.fixture
 def small_files() -> Iterator[int]:
     """No file may be larger than that: as a full disk, EFBIG stops a write in the middle."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    yield 50_000
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(50_000):
+        yield 50_000
 
 
 async def test_no_room_is_said_and_what_was_there_stays(small_files: int, tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from msgspec.structs import replace
 
 from edgeproxy.cache.changes import Sweep
 from edgeproxy.cache.check import check_index
-from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreFull, StoreUnusable
+from edgeproxy.cache.errors import (
+    BodyMissing,
+    BodyUnreachable,
+    StoreError,
+    StoreFull,
+    StoreUnusable,
+)
 from edgeproxy.cache.layout import BODIES, RESPONSES
 from edgeproxy.cache.store import SharedTier, open_tier
 from edgeproxy.cache.stored import StoredResponse
@@ -41,6 +47,7 @@ from tests.cache.samples import (
     stored_in,
 )
 from tests.kit import RedisServer
+from tests.kit.disk import full_disk
 
 
 @pytest.fixture(params=["lmdb", "redis", "memory"])
@@ -422,6 +429,36 @@ async def test_a_full_map_makes_room_once(lmdb_node: Node) -> None:
     await must_put(tier, response("more"), some_bytes(128 * KIB))
     assert tier.lookup(response("more").primary)
     assert tier.entries < 21
+
+
+async def test_a_full_disk_takes_nothing_in_and_keeps_what_it_has(
+    lmdb_node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    tier = lmdb_node.open()
+    body = some_bytes(300 * KIB)
+    small, large = (
+        await must_put(tier, response("small")),
+        await must_put(tier, response("large"), body),
+    )
+    with full_disk():
+        for name, size in (("new", 5), ("new", 300 * KIB), ("small", 10)):
+            with pytest.raises(StoreError) as caught:
+                await put(tier, response(name), some_bytes(size))
+            assert str(lmdb_node.directory) in str(caught.value)
+            assert caught.value.told
+        with pytest.raises(StoreError):
+            await tier.update(small, replace(small, status=404), as_it_is)
+        with pytest.raises(StoreError):
+            await tier.delete([small.id])
+        assert await tier.read(small) == b"hello"
+        assert await tier.read(large) == body
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert f"the store in {lmdb_node.directory} can't be written" in caplog.text
+    assert tier.entries == 2
+    assert list((lmdb_node.directory / "tmp").iterdir()) == []
+    new = await must_put(tier, response("new"), body)
+    assert await tier.read(new) == body
+    assert await tier.delete([small.id]) == 1
 
 
 # -- what background work does

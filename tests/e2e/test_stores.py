@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,45 @@ async def test_the_store_stays_within_its_bound(
             assert (await connection.exchange("GET", f"/{number}")).body == body
     stored = (await edge.purge(everything=True, dry_run=True))["matched"]
     assert 5 <= stored <= 60
+
+
+def limit_files(edge: EdgeProcess, size: int) -> None:
+    """No file may be written to beyond that, as on a disk that is full from now on."""
+    for pid in (edge.pid, *edge.pids()):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+async def test_a_full_disk_keeps_nobody_from_an_answer(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    draw = random.Random(4)
+    bodies = {f"/{name}": draw.randbytes(100_000) for name in (*range(20), "new")}
+    bodies["/large"] = draw.randbytes(4_000_000)
+    for target, body in bodies.items():
+        origin.route(target, Answer(200, {**CACHEABLE, "Cache-Tag": f"all,{target}"}, body))
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1MB"}})
+
+    async def hits(*targets: str) -> list[bool]:
+        """Which of these came from the store, all of them right."""
+        answers = [await edge.get(target) for target in targets]
+        assert [each.body for each in answers] == [bodies[target] for target in targets]
+        return ["hit" in each.cache_status for each in answers]
+
+    stored = [f"/{number}" for number in range(20)]
+    assert not any(await hits(*stored))
+    store = edge.folder / "store"
+    limit_files(edge, (store / "responses" / "data.mdb").stat().st_size)
+    for _ in range(3):
+        assert await hits("/new", "/large") == [False, False]
+    assert all(await hits(*stored))
+    await edge.logged(rf"the store in {store} can't be written")
+    assert edge.log.count("can't be written") <= 2, "once a worker, and not once a response"
+    assert "Traceback" not in edge.log
+
+    # What happens to it meanwhile is not forgotten.
+    assert (await edge.purge(tags=["/1"], mode="delete"))["matched"] == 1
+    assert await hits("/1", "/2") == [False, True]
+
+    limit_files(edge, resource.RLIM_INFINITY)
+    await hits("/new", "/large")
+    assert await hits("/new", "/large", "/2") == [True] * 3

@@ -12,6 +12,7 @@ import pytest
 from edgeproxy.cache.memory import Entry, MemoryTier
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.model import Config
+from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.service import Caller, InvalidationService, PurgeResult
 from edgeproxy.invalidation.sweeper import Sweeper
@@ -21,12 +22,13 @@ from edgeproxy.semantics.freshness import FreshnessPolicy, assess_freshness
 from tests.invalidation.samples import new_head, record, response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.head import SharedHead
+    from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Mode, Selector
 
 
@@ -40,12 +42,20 @@ class Worker:
     tier: SharedTier
     memory: MemoryTier = field(default_factory=lambda: MemoryTier(1 << 20))
     flying: set[bytes] = field(default_factory=set)
+    refreshed: list[str] = field(default_factory=list)
+    """Targets of what was to be fetched anew, in that order."""
     now: float = 5000.0
 
     def __post_init__(self) -> None:
         self.view = JournalView(self.journal, self.head, self.tier.settled, lambda: self.now)
+        self.jobs = Jobs(self.folder / "jobs")
         self.service = InvalidationService(
-            self.journal, self.view, self.tier, lambda: self.now, self.flying.__contains__
+            self.journal,
+            self.view,
+            self.tier,
+            lambda: self.now,
+            self.flying.__contains__,
+            self._refresh,
         )
         self.sweeper = Sweeper(
             self.tier,
@@ -56,6 +66,10 @@ class Worker:
             clock=lambda: self.now,
             is_dead=lambda stored: stored.response_time < self.now - 10_000,
         )
+
+    def _refresh(self, purge_id: str, actor: str, picked: Sequence[StoredResponse]) -> Job:
+        self.refreshed.extend(stored.target.decode() for stored in picked)
+        return self.jobs.begin(purge_id, actor, ("shop",), len(picked), self.now)
 
     async def store(self, name: str = "a", **changes: Any) -> StoredResponse | None:
         """Fetch and store: the position is that of the head, unless `changes` says another."""

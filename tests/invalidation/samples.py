@@ -6,7 +6,6 @@ import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from hypothesis import strategies as st
 
 from edgeproxy.cache.stored import UNWRITTEN, StoredResponse
@@ -73,8 +72,6 @@ _SITES = st.sampled_from(["shop", "blog"])
 _ENVIRONMENTS = st.sampled_from(["production", "preview"])
 _TAGS = st.sampled_from(["home", "Home", "p-1", "p-2"])
 _HOSTS = st.sampled_from(["shop.test", "www.shop.test:8443"])
-_SOURCES = st.sampled_from(["https://img.test/i.jpg", "/i.jpg"])
-_PREFIXES = st.sampled_from([b"/", b"/p", b"/_next/image"])
 _TARGETS = st.sampled_from(
     [
         *(b"/", b"/p", b"/p?", b"/w:10/https://img.test/i.jpg"),
@@ -83,35 +80,38 @@ _TARGETS = st.sampled_from(
 )
 
 
+_KEYS: list[dict[str, Any]] = [
+    {},
+    *({"tag": tag} for tag in ("home", "Home", "p-1")),
+    *({"tag": tag, "any_case": True} for tag in ("home", "p-2")),
+    *({"target": target} for target in (b"/", b"/p", b"/p?")),
+    *({"source": source} for source in ("https://img.test/i.jpg", "/i.jpg")),
+    {"source_host": "img.test"},
+    *({"prefix": prefix} for prefix in (b"/", b"/p", b"/_next/image")),
+]
+_CONDITIONS: list[dict[str, Any]] = [
+    *({"host": host} for host in ("shop.test", "www.shop.test:8443")),
+    *({"pattern": pattern} for pattern in ("^/p", "i.jpg$", "[?]")),
+    {"pattern": "^https://shop.test/", "pattern_on": "url"},
+    *({"content_type": wanted} for wanted in ("text/plain", "image/*")),
+    *({"status": status} for status in (200, 404)),
+    {"tag": "p-1"},
+    {"prefix": b"/_next"},
+]
+
+
 @st.composite
 def selectors(draw: st.DrawFn) -> Selector:
     """Of every kind, with and without conditions beside."""
-    made = [
-        Selector.by_everything("shop"),
-        Selector.by_tag("shop", draw(_TAGS), any_case=draw(st.booleans())),
-        Selector.by_url("shop", None, draw(_TARGETS)),
-        Selector.by_source("shop", draw(_SOURCES)),
-        Selector("shop", source_host="img.test"),
-        Selector("shop", prefix=draw(_PREFIXES)),
-    ]
-    selector = msgspec.structs.replace(
-        draw(st.sampled_from(made)), environment=draw(st.none() | _ENVIRONMENTS)
-    )
-    conditions = {
-        "host": _HOSTS,
-        "prefix": _PREFIXES,
-        "pattern": st.sampled_from(["^/p", "i.jpg$", "[?]"]),
-        "content_type": st.sampled_from(["text/plain", "image/*"]),
-        "status": st.sampled_from([200, 404]),
-    }
-    chosen = draw(st.sets(st.sampled_from(sorted(conditions)), max_size=2))
-    more = {name: draw(conditions[name]) for name in sorted(chosen)}
-    if selector.target_id:
-        more.pop("prefix", None)
     site = draw(_SITES)
-    if selector.target_id:
-        more["target_id"] = target_id(site, selector.target)
-    return msgspec.structs.replace(selector, site=site, **more)
+    conditions = dict(draw(st.sampled_from(_KEYS)))
+    for more in draw(st.lists(st.sampled_from(_CONDITIONS), max_size=2)):
+        # One condition of each kind; and none of a URL's beginning where there is all of it.
+        if not conditions.keys() & more.keys() and not {"target", "prefix"} <= {*conditions, *more}:
+            conditions |= more
+    if "target" in conditions:
+        conditions["target_id"] = target_id(site, conditions["target"])
+    return Selector(site, draw(st.none() | _ENVIRONMENTS), **conditions)
 
 
 @st.composite

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import resource
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ from edgeproxy.invalidation.journal import (
 from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.invalidation.appender import mapped_head
 from tests.invalidation.samples import new_head, record
+from tests.kit.disk import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -132,23 +133,11 @@ async def test_a_journal_that_cannot_be_written_tells_every_caller_and_goes_on(
     assert (await journal.append(record())).position == 1
 
 
-@contextmanager
-def full_disk(directory: Path) -> Iterator[None]:
-    """No file may become longer than the journal's is."""
-    size = (directory / "data.mdb").stat().st_size
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 async def test_a_full_disk_is_no_reason_to_refuse_a_purge(tmp_path: Path) -> None:
     directory = tmp_path / "journal"
     for opening in range(2):
         journal = LocalJournal(directory, new_head())
-        with full_disk(directory):
+        with full_disk((directory / "data.mdb").stat().st_size):
             for _ in range(2000):
                 journal.append_all([record()])
             journal.make_room()
@@ -158,17 +147,49 @@ async def test_a_full_disk_is_no_reason_to_refuse_a_purge(tmp_path: Path) -> Non
         await journal.close()
 
 
+async def test_a_disk_that_stays_full_is_told_of_once_and_before_it_is_too_late(
+    journal: LocalJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    with full_disk((journal.directory / "data.mdb").stat().st_size):
+        while not caplog.records:
+            journal.append_all([record()] * 100)
+            journal.make_room()
+        taken = len(everything(journal))
+        assert re.fullmatch(
+            rf"the journal in {journal.directory} can't grow \(.+\): purges are taken until the "
+            r"[1-9]\d\d KiB that it has left are used up",
+            caplog.records[0].message,
+        )
+        for _ in range(1000):
+            journal.append_all([record()])
+            journal.make_room()
+        assert len(caplog.records) == 1
+        # After that they are refused, and nobody takes one for recorded.
+        with pytest.raises(JournalError, match=str(journal.directory)):
+            for _ in range(100):
+                journal.append_all([record()] * 1000)
+        last = everything(journal)[-1].position
+        assert last >= taken + 1000
+        assert journal._head.get() == last
+    journal.make_room()
+    assert caplog.records[-1].message == f"the journal in {journal.directory} can grow again"
+    assert (await journal.append(record())).position == last + 1
+    journal.verify()
+
+
 async def test_room_for_records_is_made_as_it_is_used_and_no_more_than_that(
     journal: LocalJournal,
 ) -> None:
     file = journal.directory / "data.mdb"
+    first = file.stat().st_size
     for _ in range(4):
         size = file.stat().st_size
         journal.make_room()
         assert file.stat().st_size == size
         journal.append_all([record()] * 5000)
         journal.make_room()
-        assert size < file.stat().st_size < size + (4 << 20)
+        assert size <= file.stat().st_size < size + (4 << 20)
+    assert file.stat().st_size > first
 
 
 async def test_a_record_that_cannot_be_encoded_is_refused_and_harms_no_other(
@@ -363,7 +384,8 @@ def garbled(path: Path) -> None:
 
 
 def cut_short(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 3)
+    # Much of the file is room for what is to come: this is in the middle of the records.
+    os.truncate(path, path.stat().st_size // 20)
 
 
 def one_letter_off(path: Path) -> None:

@@ -22,7 +22,7 @@ MIB = 1 << 20
 def insert(index: Index, stored: StoredResponse) -> StoredResponse:
     with index.writing() as txn:
         kept = replace(stored, body=BodyRef("inline", index.new_body_id(txn), 1, 0))
-        index.remove(txn, kept.id, 1.0)
+        index.remove(txn, [kept.id], 1.0)
         index.insert(txn, kept, b"x", 1.0)
     return kept
 

@@ -224,6 +224,40 @@ async def test_a_store_that_each_worker_has_for_itself_is_counted_over_all(
         assert (one.stands("a"), two.stands("a")) == ("invalidated", "invalidated")
 
 
+# -- refresh ahead
+
+
+@pytest.mark.parametrize("count_first", [1000, 0])
+async def test_what_was_picked_is_fetched_anew_the_most_used_first(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, count_first: int
+) -> None:
+    monkeypatch.setattr(service_module, "ENOUGH", count_first)
+    await fill(worker)
+    for name, hits in (("b", 3), ("a", 1), ("d", 9)):
+        for _ in range(hits):
+            worker.tier.touch(response(name).id, 1.0)
+    await worker.tier.flush()
+    result = await worker.purge(HOME, mode=Mode.DELETE, refresh=True)
+    assert result.job is not None
+    assert (result.job.purge_id, result.job.actor, result.job.total) == (result.id, "editor", 3)
+    assert worker.refreshed == ["/b", "/a", "/e"]
+
+
+async def test_no_more_is_fetched_anew_than_is_bearable(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MAX_REFRESHED", 2)
+    await fill(worker)
+    await worker.purge(ALL, mode=Mode.INVALIDATE, refresh=True)
+    assert len(worker.refreshed) == 2
+
+
+async def test_a_dry_run_fetches_nothing_anew(worker: Worker) -> None:
+    await fill(worker)
+    result = await worker.purge(ALL, mode=Mode.DELETE, refresh=True, dry_run=True)
+    assert (result.job, worker.refreshed) == (None, [])
+
+
 # -- deadlines
 
 

@@ -16,6 +16,7 @@ from edgeproxy.invalidation.sweeper import settle_if_empty
 from edgeproxy.invalidation.view import JournalView
 from tests.invalidation.conftest import working
 from tests.invalidation.samples import picks, response, walk
+from tests.kit.disk import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,6 +227,22 @@ async def test_what_fails_is_logged_and_tried_again(
     await until(lambda: worker.tier.settled == 1)
     assert "the sweep failed" in caplog.text
     await stop(running)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_full_disk_only_puts_the_sweep_off(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await worker.store("a", tags=("home",))
+    worker.append(HOME, mode=Mode.DELETE)
+    with full_disk():
+        running = asyncio.create_task(worker.sweeper.run())
+        await until(lambda: bool(caplog.records))
+        assert row(worker, "a") is not None
+    await until(lambda: row(worker, "a") is None and len(worker.view) == 0)
+    await stop(running)
+    assert "can't be written" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 # -- all together: sweeping and dropping never change an answer

@@ -21,7 +21,11 @@ from edgeproxy.semantics.key import KeyPolicy, cache_key
 from tests.proxy.parts import PATIENCE, ServedEdge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from edgeproxy.cache.bodies import ReadBody
+    from edgeproxy.cache.stored import StoredResponse
 
 _CLAIM = """
 import sys
@@ -42,7 +46,9 @@ def primary_of(target: str) -> bytes:
 class OtherWorker:
     """A worker that has claimed a page."""
 
-    def __init__(self, process: asyncio.subprocess.Process, target: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, target: str, path: Path) -> None:
+        self.path = path
+        """The socket where others look for it."""
         self.key = primary_of(target)
         self.flights: dict[bytes, Flight] = {}
         """Those in the air, by key; empty: it has the claim, and no fetch (any more)."""
@@ -67,8 +73,15 @@ class OtherWorker:
 
 
 @asynccontextmanager
-async def other_worker(served: ServedEdge, target: str) -> AsyncIterator[OtherWorker]:
-    """Another worker that has a claim on that page of the shop."""
+async def other_worker(
+    served: ServedEdge,
+    target: str,
+    open_body: Callable[[StoredResponse], Awaitable[ReadBody]] | None = None,
+) -> AsyncIterator[OtherWorker]:
+    """Another worker that has a claim on that page of the shop.
+
+    `open_body`: reads what it has stored, where nobody else can.
+    """
     run = served.place.runtime_dir
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -79,12 +92,12 @@ async def other_worker(served: ServedEdge, target: str) -> AsyncIterator[OtherWo
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         assert await process.stdout.readline() == b"True\n"
-    worker = OtherWorker(process, target)
+    worker = OtherWorker(process, target, peer_path(run, process.pid))
     folder = run / f"of-{process.pid}"
     folder.mkdir()
-    server = PeerServer(folder, worker.flights.get)
+    server = PeerServer(folder, worker.flights.get, open_body)
     await server.start()
-    peer_path(run, process.pid).symlink_to(peer_path(folder, os.getpid()))
+    worker.path.symlink_to(peer_path(folder, os.getpid()))
     try:
         yield worker
     finally:

@@ -275,18 +275,32 @@ async def test_an_empty_body(new_flight: NewFlight) -> None:
 
 async def test_a_fetch_that_breaks_off_is_told_after_what_there_is(new_flight: NewFlight) -> None:
     flight = new_flight()
-    early = Reader(flight)
+    reader = Reader(flight)
     flight.announce(SHARED)
     await flight.append(b"half a ")
-    await early.has(7)
-    late = Reader(flight)
+    await reader.has(7)
     error = OriginBodyCut()
     flight.fail(error)
-    for reader in (early, late):
-        with pytest.raises(OriginBodyCut) as caught:
-            await reader.whole()
-        assert caught.value is error
-        assert reader.got == b"half a "
+    with pytest.raises(OriginBodyCut) as caught:
+        await reader.whole()
+    assert caught.value is error
+    assert reader.got == b"half a "
+
+
+async def test_who_has_begun_with_nothing_need_not_begin(new_flight: NewFlight) -> None:
+    """It can still be told of the failure, or try again, where a body that is begun can't."""
+    flight = new_flight()
+    waiting = Reader(flight)
+    flight.announce(SHARED)
+    await flight.append(b"half a ")
+    flight.fail(OriginBodyCut())
+    with pytest.raises(OriginBodyCut):
+        await waiting.whole()
+    assert waiting.got == b""
+    late = Reader(flight)
+    with pytest.raises(OriginBodyCut):
+        await late.whole()
+    assert late.got == b""
 
 
 async def test_what_was_held_back_of_a_broken_fetch_stays_so(new_flight: NewFlight) -> None:

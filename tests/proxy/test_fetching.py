@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+import zlib
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from edgeproxy.cache.stored import StoredResponse, variant_id
@@ -21,8 +24,9 @@ from tests.proxy.other_worker import OtherWorker, other_worker, primary_of
 from tests.proxy.parts import PATIENCE, ServedEdge, by_tag, by_url, edge_request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from edgeproxy.cache.bodies import ReadBody
     from tests.kit import Response, ScriptedOrigin
 
     Serve = Callable[..., Awaitable[ServedEdge]]
@@ -734,6 +738,33 @@ async def test_what_another_worker_has_stored_meanwhile_is_read_there(
     assert origin.requests == []
 
 
+async def test_what_another_worker_has_in_its_own_memory_it_hands_over(
+    serve: Serve, origin: ScriptedOrigin
+) -> None:
+    """Body ids are each worker's own: the same one means another body here."""
+    served = await serve(config={"store": {"url": "memory:"}})
+    mine, theirs = b"m" * 150_000, b"t" * 150_000
+    other_page = await store_page(served, "/b", mine)
+
+    async def open_body(stored: StoredResponse) -> ReadBody:
+        async def read(start: int, stop: int | None) -> AsyncIterator[bytes]:
+            yield theirs[start:stop]
+
+        return read
+
+    body = msgspec.structs.replace(other_page.body, crc=zlib.crc32(theirs))
+    async with other_worker(served, "/a", open_body) as other:
+        flight = other.takes_off()
+        asking = asyncio.create_task(served.get("/a"))
+        await waited_for(served, other)
+        flight.announce(Stored(page_of_other(served, "/a", body=body), 304))
+        answer = await asking
+    assert answer.body == theirs
+    assert "collapsed" in answer.cache_status
+    assert (await served.get("/a")).cache_status["hit"], "this worker has its own by now"
+    assert origin.requests == []
+
+
 async def test_what_another_worker_may_not_share_is_asked_for(
     served: ServedEdge, origin: ScriptedOrigin
 ) -> None:
@@ -833,6 +864,54 @@ async def test_a_body_that_is_cut_at_the_other_worker_is_cut_here(
         flight.fail(OriginBodyCut())
         with pytest.raises(MessageCut):
             await streamed.whole()
+
+
+async def test_what_breaks_off_there_before_a_byte_was_sent_here_is_fetched_here(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    origin.route("/a", Answer(200, FRESH, b"whole"))
+    async with other_worker(served, "/a") as other:
+        flight = other.takes_off()
+        asking = asyncio.create_task(served.get("/a"))
+        await waited_for(served, other)
+        await other.dies()
+        flight.announce(Shared(page_of_other(served, "/a"), 5, None))
+        await flight.append(b"who")
+        flight.fail(OriginBodyCut())
+        assert (await asking).body == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("lives", "detail"), [(1, None), (2, "peer-lost")], ids=["once", "and again"]
+)
+async def test_and_so_it_is_when_that_worker_is_gone_with_it(
+    served: ServedEdge, origin: ScriptedOrigin, lives: int, detail: str | None
+) -> None:
+    """Though it had told already what the body would belong to. It is no failure of the origin's,
+    so nothing stale stands in for it."""
+    origin.route("/a", Answer(200, ON_ERROR, b"old"))
+    await served.get("/a")
+    served.clock.now += 100
+    origin.route("/a", Answer(200, FRESH, b"whole"))
+    async with other_worker(served, "/a") as other:
+        head = msgspec.msgpack.encode((page_of_other(served, "/a"), 5))
+        # All at once, with an end that shows: nobody can have begun before it is known.
+        said = struct.pack("!cI", b"S", len(head)) + head + struct.pack("!cI", b"?", 0)
+        deaths = 0
+
+        async def last_words(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal deaths
+            deaths += 1
+            if deaths == lives:
+                await other.dies()
+            writer.write(said)
+            writer.close()
+
+        async with await asyncio.start_unix_server(last_words, other.path):
+            answer = await served.get("/a")
+    assert answer.body == b"whole"
+    assert answer.cache_status.get("detail") == detail
+    assert (deaths, origin.counts["/a"]) == (lives, 2)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from edgeproxy.invalidation.selectors import Mode
 from tests.kit import Answer, OriginRequest, ScriptedOrigin
+from tests.kit.disk import full_disk
 from tests.kit.origin import CLOSE
 from tests.proxy.parts import ServedEdge, Time, by_tag, by_url, running
 
@@ -265,6 +266,20 @@ async def test_a_group_is_invalidated_by_an_unsafe_request(
     assert response.field("cache-group-invalidation") == '"y", "w";q'
     hits = ["hit" in (await shop.get(f"/{target}")).cache_status for target in "abcd"]
     assert hits == [False, True, True, True], "compared character by character, groups alone"
+
+
+async def test_what_can_t_be_invalidated_is_not_said_to_be_done(
+    shop: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    """With a full disk and no room left in the journal: RFC 9111 4.4 is a MUST."""
+    origin.route("/page", Answer(200, MINUTE, b"page"))
+    await shop.get("/page")
+    with full_disk():
+        response = await shop.get("/page", method="POST", body=b"new")
+        assert (response.status, response.cache_status["detail"]) == (500, "not-invalidated")
+        assert (await shop.get("/page")).cache_status["hit"]
+    assert (await shop.get("/page", method="POST", body=b"new")).status == 200
+    assert (await shop.get("/page")).cache_status["fwd"] == "uri-miss"
 
 
 async def test_groups_are_those_of_one_origin(shop: ServedEdge, origin: ScriptedOrigin) -> None:

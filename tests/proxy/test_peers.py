@@ -9,9 +9,12 @@ import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.cache.spool import Spool
+from edgeproxy.cache.stored import BodyRef
 from edgeproxy.invalidation.selectors import Expected
 from edgeproxy.proxy.collapsing import Flight, Shared, Stored, Unshared
 from edgeproxy.proxy.errors import (
@@ -31,11 +34,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from edgeproxy.cache.bodies import ReadBody
+    from edgeproxy.cache.stored import StoredResponse
+
 KEY, OTHER_KEY = b"1" * 16, b"2" * 16
 US = os.getpid()
 RESPONSE = response(
     tags=("home",), selecting=((b"accept", None), (b"cookie", b"a=b")), buster=b"t1", position=3
 )
+KEPT = msgspec.structs.replace(RESPONSE, body=BodyRef("external", b"12345678", 10, 0))
 SHARED = Shared(RESPONSE, 10, Fields([(b"Set-Cookie", b"own=1")]))
 EXPECTED = Expected("shop", "production", "https", "shop.test", b"/", bytes(16))
 
@@ -47,6 +54,28 @@ class Leader:
         self.folder = folder
         self.flights: dict[bytes, Flight] = {}
         self.server = PeerServer(folder, self.flights.get)
+        self.bodies: dict[bytes, list[bytes]] = {}
+        """What it has in its own memory by id, once `keeps_to_itself`;
+        an empty chunk: it turns out to be damaged there."""
+
+    async def keeps_to_itself(self) -> None:
+        """From now on nobody else can read what it stores."""
+        await self.server.close()
+        self.server = PeerServer(self.folder, self.flights.get, self._open)
+        await self.server.start()
+
+    async def _open(self, stored: StoredResponse) -> ReadBody:
+        if stored.id not in self.bodies:
+            raise BodyMissing("evicted")
+
+        async def read(start: int, stop: int | None) -> AsyncIterator[bytes]:
+            assert (start, stop) == (0, None)
+            for chunk in self.bodies[stored.id]:
+                if not chunk:
+                    raise BodyMissing("damaged")
+                yield chunk
+
+        return read
 
     def takes_off(self, keep_bytes: int = 1 << 20) -> Flight:
         """A flight for KEY."""
@@ -123,6 +152,42 @@ async def test_a_response_that_was_stored_meanwhile(leader: Leader) -> None:
     followed = await leader.followed()
     # The origin's 304 answered the other worker, not this one.
     assert followed == Followed(Stored(RESPONSE, None), None)
+
+
+async def test_what_only_its_worker_can_read_is_told_with_its_body(leader: Leader) -> None:
+    await leader.keeps_to_itself()
+    leader.takes_off().announce(Stored(KEPT, 304))
+    leader.bodies[KEPT.id] = [b"01234", b"56789"]
+    followed = await leader.followed()
+    assert followed is not None and followed.body is not None
+    assert followed.outcome == Shared(KEPT, 10, None)
+    assert [chunk async for chunk in followed.body] == [b"01234", b"56789"]
+
+
+async def test_or_not_at_all_if_it_is_gone_by_now(leader: Leader) -> None:
+    await leader.keeps_to_itself()
+    leader.takes_off().announce(Stored(KEPT, 304))
+    assert await leader.followed() is None
+
+
+async def test_nor_are_parts_that_may_not_be_the_right_ones(leader: Leader) -> None:
+    await leader.keeps_to_itself()
+    part = msgspec.structs.replace(KEPT, status=206)
+    leader.takes_off().announce(Stored(part, None))
+    leader.bodies[part.id] = [b"0123456789"]
+    assert await leader.followed() is None
+
+
+async def test_a_damaged_body_is_not_taken_for_whole(leader: Leader) -> None:
+    await leader.keeps_to_itself()
+    leader.takes_off().announce(Stored(KEPT, None))
+    leader.bodies[KEPT.id] = [b"01234", b""]
+    followed = await leader.followed()
+    assert followed is not None and followed.body is not None
+    assert await anext(followed.body) == b"01234"
+    with pytest.raises(RemoteFailure) as caught:
+        await anext(followed.body)
+    assert caught.value.detail == "peer-lost"
 
 
 async def test_a_response_that_may_not_be_shared(leader: Leader) -> None:

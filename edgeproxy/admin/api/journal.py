@@ -36,9 +36,7 @@ async def journal(call: ApiCall) -> JournalAnswer:
     """The records that concern sites which the token may read."""
     query: SiteQuery = call.query
     sight = Sight(call, query.site)
-    page = call.edge.browser.records(
-        from_cursor(query.cursor, int), query.limit, sight.may_see
-    )
+    page = call.edge.browser.records(from_cursor(query.cursor, int), query.limit, sight.may_see)
     return JournalAnswer(
         position=call.edge.view.catch_up(),
         records=[sight.item(record) for record in page.found],
@@ -80,7 +78,7 @@ class Sight:
             )
             return item.model_copy(update={"issued": issued})
         seen = [selector for selector in record.selectors if self._may_read(selector)]
-        more = {
+        more: dict[str, object] = {
             "mode": record.mode.value,
             "selectors": [_selector(selector) for selector in seen],
             "matched": record.matched if len(seen) == len(record.selectors) else None,
@@ -132,6 +130,8 @@ async def stream(call: ApiCall) -> web.StreamResponse:
     state.streams += 1
     try:
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         loop = asyncio.get_running_loop()
         await _write(response, "retry: 1000\n\n")
         silent_since = loop.time()
@@ -150,7 +150,8 @@ async def stream(call: ApiCall) -> web.StreamResponse:
             if position >= call.edge.view.catch_up():
                 await _wait(state.closing)
     except (ConnectionError, TimeoutError):
-        request.transport and request.transport.abort()
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         state.streams -= 1
     return response

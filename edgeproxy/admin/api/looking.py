@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -23,9 +23,22 @@ if TYPE_CHECKING:
     from edgeproxy.admin.api.requests import EntriesQuery, ExplainRequest, TagsQuery
     from edgeproxy.proxy.foretelling import Foretold
 
-_Place = tuple[int, bytes, bytes]
-"""Which selector, and the place in its list; empty: its beginning."""
-_TagPlace = tuple[int, str, str]
+
+class _Place(NamedTuple):
+    """Where a page of entries begins."""
+
+    selector: int
+    key: bytes
+    """The place in its list; empty: the beginning."""
+    id: bytes
+
+
+class _TagPlace(NamedTuple):
+    """Behind which tag a page of tags begins."""
+
+    borne: int
+    site: str
+    tag: str
 
 
 async def entries(call: ApiCall) -> EntriesAnswer:
@@ -33,7 +46,7 @@ async def entries(call: ApiCall) -> EntriesAnswer:
     query: EntriesQuery = call.query
     edge = call.edge
     selectors = _entry_selectors(call, query)
-    number, key, row_id = from_cursor(query.cursor, _Place) or (0, b"", b"")
+    number, key, row_id = from_cursor(query.cursor, _Place) or _Place(0, b"", b"")
     found: list[Entry] = []
     after = (key, row_id) if key else None
     following: str | None = None
@@ -44,7 +57,7 @@ async def entries(call: ApiCall) -> EntriesAnswer:
         if after is None:
             number += 1
         if number < len(selectors) and (after is not None or len(found) >= query.limit):
-            following = to_cursor((number, *(after or (b"", b""))))
+            following = to_cursor(_Place(number, *(after or (b"", b""))))
             break
     return EntriesAnswer(
         url=query.url or None,
@@ -57,17 +70,13 @@ async def entries(call: ApiCall) -> EntriesAnswer:
 
 def _entry_selectors(call: ApiCall, query: EntriesQuery) -> Sequence[Selector]:
     environment = environment_of(call.by, query.environment)
-    given = {
-        name: value
-        for name in ("url", "tag", "prefix", "host")
-        if (value := getattr(query, name))
-    }
+    given = query.model_dump(include={"url", "tag", "prefix", "host"}, exclude_unset=True)
     if not given:
         names = readable_sites(query.site, call.edge.sites, call.by)
         return [Selector.by_everything(name, environment) for name in names]
     site = query.site or "*"
     selecting = Selecting(call.edge.sites, call.by, site, environment, "read")
-    return list(selecting.condition(Condition(**given), ""))
+    return list(selecting.condition(Condition.model_validate(given), ""))
 
 
 async def tags(call: ApiCall) -> TagsAnswer:
@@ -84,7 +93,7 @@ async def tags(call: ApiCall) -> TagsAnswer:
     shown = found[: query.limit]
     last = shown[-1] if len(found) > len(shown) else None
     return TagsAnswer(
-        next=None if last is None else to_cursor((last.count, last.site, last.tag)),
+        next=None if last is None else to_cursor(_TagPlace(last.count, last.site, last.tag)),
         tags=[TagItem(site=each.site, tag=each.tag, count=each.count) for each in shown],
     )
 

@@ -98,9 +98,7 @@ def _schemas(
     return definitions["$defs"], {model: references[model, mode] for model, mode in models.items()}
 
 
-def _operation(
-    endpoint: Endpoint, references: Mapping[type[BaseModel], Any]
-) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, references: Mapping[type[BaseModel], Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
@@ -145,9 +143,7 @@ def _not_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**given[0], **rest}
 
 
-def _responses(
-    endpoint: Endpoint, references: Mapping[type[BaseModel], Any]
-) -> dict[str, Any]:
+def _responses(endpoint: Endpoint, references: Mapping[type[BaseModel], Any]) -> dict[str, Any]:
     if isinstance(endpoint.answer, str):
         kind = "object" if endpoint.answer == _JSON else "string"
         good: dict[str, Any] = {endpoint.answer: {"schema": {"type": kind}}}
@@ -165,9 +161,7 @@ def _responses(
     problem = {CONTENT_TYPE: {"schema": references[ProblemAnswer]}}
     return {
         str(endpoint.status): {"description": described, "content": good},
-        **{
-            str(status): _problem(status, statuses[status], problem) for status in sorted(statuses)
-        },
+        **{str(status): _problem(status, statuses[status], problem) for status in sorted(statuses)},
     }
 
 

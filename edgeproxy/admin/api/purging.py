@@ -38,7 +38,7 @@ async def purge(call: ApiCall) -> PurgeAnswer:
         matched=result.matched,
         dry_run=dry_run,
     )
-    more = {}
+    more: dict[str, object] = {}
     if body.deadline:
         more["deadline"] = body.deadline
     if result.job is not None:
@@ -50,11 +50,10 @@ async def issue(call: ApiCall) -> TokenAnswer:
     """Issues a cache buster for a site, a host or a URL."""
     body: TokenRequest = call.body
     sites, token = call.edge.sites, call.by
-    named = {"url": body.url, "host": body.host}
-    given = {name: value for name, value in named.items() if value is not None}
+    given = body.model_dump(include={"url", "host"}, exclude_none=True)
     if given:
         selecting = Selecting(sites, token, body.site, None, "issue-token")
-        found = list(selecting.condition(Condition(**given), ""))
+        found = list(selecting.condition(Condition.model_validate(given), ""))
     else:
         found = [
             Selector.by_everything(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,21 +12,17 @@ from edgeproxy.admin.api.endpoint import ApiCall
 from edgeproxy.admin.api.once import once
 from edgeproxy.admin.api.table import ENDPOINTS
 from edgeproxy.admin.auth import admit, bearer
-from edgeproxy.admin.dialects.frame import SWEEP_SECONDS, incoming_of
+from edgeproxy.admin.dialects.frame import incoming_of
 from edgeproxy.admin.incoming import FORM, JSON, read_json_object
-from edgeproxy.admin.problems import Problem, invalid_fields
+from edgeproxy.admin.problems import invalid_fields
 from edgeproxy.admin.refusals import Refused, Why
 from edgeproxy.admin.state import STATE, AdminState
 from edgeproxy.config.server import AdminToken
-from edgeproxy.invalidation.journal import JournalError
-from edgeproxy.invalidation.service import TooManyRules
 
 if TYPE_CHECKING:
     from edgeproxy.admin.api.answers import Answer
     from edgeproxy.admin.api.endpoint import Endpoint
     from edgeproxy.admin.incoming import Incoming
-
-log = logging.getLogger(__name__)
 
 _TOKEN = web.RequestKey("token", AdminToken)
 _OPEN = frozenset(f"/v1{each.path}" for each in ENDPOINTS if not each.actions)
@@ -39,9 +34,10 @@ def build_api(state: AdminState) -> web.Application:
     app = web.Application(middlewares=[_authenticated])
     app[STATE] = state
     for endpoint in ENDPOINTS:
-        route = app.router.add_get if endpoint.method == "GET" else app.router.add_route
-        args = (endpoint.path,) if endpoint.method == "GET" else (endpoint.method, endpoint.path)
-        route(*args, partial(_answer, endpoint))
+        # As HTTP asks of whoever knows GET, HEAD is answered, too (RFC 9110 9.1).
+        methods = ("GET", "HEAD") if endpoint.method == "GET" else (endpoint.method,)
+        for method in methods:
+            app.router.add_route(method, endpoint.path, partial(_answer, endpoint))
     app.on_shutdown.append(_end_streams)
     return app
 
@@ -82,16 +78,6 @@ async def _answer(endpoint: Endpoint, request: web.Request) -> web.StreamRespons
         body=None if endpoint.body is None else await _body(endpoint.body, incoming),
         parts=dict(request.match_info),
     )
-    try:
-        return await _handled(endpoint, call)
-    except TooManyRules as error:
-        raise Refused(Why.TOO_MANY_RULES, str(error), retry_after=SWEEP_SECONDS) from error
-    except JournalError as error:
-        log.exception("%s %s could not be recorded", request.method, request.path)
-        raise Refused(Why.UNUSABLE, "the journal can't be read or written") from error
-
-
-async def _handled(endpoint: Endpoint, call: ApiCall) -> web.StreamResponse:
     if isinstance(endpoint.answer, str):
         answer = await endpoint.handler(call)
         assert isinstance(answer, web.StreamResponse)
@@ -107,9 +93,7 @@ async def _handled(endpoint: Endpoint, call: ApiCall) -> web.StreamResponse:
     else:
         content, again = await once(call, endpoint.name, rendered)
     headers = {"Idempotency-Replayed": "true"} if again else {}
-    return web.Response(
-        body=content, status=endpoint.status, headers=headers, content_type=JSON
-    )
+    return web.Response(body=content, status=endpoint.status, headers=headers, content_type=JSON)
 
 
 def render(answer: Answer) -> bytes:

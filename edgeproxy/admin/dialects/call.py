@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeproxy.config.server import Action, AdminToken
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.selectors import Mode, Selector
+    from edgeproxy.invalidation.service import IssuedBuster
     from edgeproxy.proxy.edge import Edge
 
 
@@ -101,12 +102,29 @@ class Call:
         result = await self.edge.service.purge(
             within,
             mode,
-            Caller(self.token.name, self.incoming.client, self.dialect),
+            self._caller,
             deadline=deadline,
             dry_run=self.dry_run,
         )
         self.matched = (self.matched or 0) + result.matched
         return Done(result.id or secrets.token_hex(16), result.matched)
+
+    async def issue_buster(
+        self, site: str, *, host: str | None = None, target: bytes = b""
+    ) -> IssuedBuster:
+        """Issue a cache buster for a site, one of its hosts or one canonical target.
+
+        Needs the action issue-token. Raises `Refused`, for a dry run too, and JournalError.
+        """
+        require(self.token, "issue-token", [site])
+        if self.dry_run:
+            fault = Fault("Edge-Dry-Run", "a token that is not issued would be good for nothing")
+            raise Refused.bad_request(fault)
+        return await self.edge.service.issue_buster(site, self._caller, host=host, target=target)
+
+    @property
+    def _caller(self) -> Caller:
+        return Caller(self.token.name, self.incoming.client, self.dialect)
 
 
 def text_fault(value: object, field: str, longest: int, least: int = 1) -> Fault | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -13,24 +12,17 @@ from edgeproxy.admin.dialects.base import Reply
 from edgeproxy.admin.dialects.call import Call
 from edgeproxy.admin.dialects.table import DIALECTS
 from edgeproxy.admin.incoming import Incoming
-from edgeproxy.admin.refusals import Refused, Why
+from edgeproxy.admin.refusals import Refused, Why, refusal_of
 from edgeproxy.admin.state import STATE
 from edgeproxy.config.addresses import normal_host
-from edgeproxy.invalidation.journal import JournalError
-from edgeproxy.invalidation.service import TooManyRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from edgeproxy.admin.auth import Authenticator
     from edgeproxy.admin.dialects.base import Dialect
     from edgeproxy.config.model import Config
     from edgeproxy.proxy.edge import Edge
-
-log = logging.getLogger(__name__)
-
-SWEEP_SECONDS = 1.0
-"""After so long rules that waited have been worked off."""
 
 
 @web.middleware
@@ -64,7 +56,11 @@ def incoming_of(request: web.Request) -> Incoming:
             raise Refused(Why.BAD_REQUEST, "the body broke off") from error
         return bytes(content)
 
-    path, _, query = request.raw_path.partition("?")
+    target = request.raw_path
+    if not target.startswith("/"):
+        # RFC 9112 3.2.2: as to a proxy, scheme and authority first.
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, _, query = target.partition("?")
     return Incoming(request.method, path, query, request.headers, request.remote or "", read)
 
 
@@ -88,18 +84,11 @@ async def answer(
     """The answer to a call, whatever happens."""
     try:
         reply, extra = await _called(dialect, incoming, edge, config, authenticator)
-    except Refused as refused:
-        return _refusal(dialect, incoming, refused)
-    except TooManyRules as error:
-        pending = Refused(Why.TOO_MANY_RULES, str(error), retry_after=SWEEP_SECONDS)
-        return _refusal(dialect, incoming, pending)
-    except JournalError:
-        log.exception("%s %s could not be recorded", incoming.method, incoming.path)
-        return _refusal(dialect, incoming, Refused(Why.UNUSABLE, "the journal can't be written"))
-    except Exception:
-        log.exception("%s %s failed", incoming.method, incoming.path)
-        return _refusal(dialect, incoming, Refused(Why.FAILED, "the edge failed; its log says how"))
-    return _with(reply, dialect.headers(incoming), extra)
+    except Exception as error:
+        refused = refusal_of(error, f"{incoming.method} {incoming.path}")
+        reply = dialect.refuse(refused, incoming)
+        extra = refused.headers(reply.status)
+    return Reply(reply.status, reply.body, {**dialect.headers(incoming), **extra, **reply.headers})
 
 
 async def _called(
@@ -123,16 +112,3 @@ async def _called(
     if call.matched is not None:
         extra["Edge-Matched"] = str(call.matched)
     return reply, extra
-
-
-def _refusal(dialect: Dialect, incoming: Incoming, refused: Refused) -> Reply:
-    reply = dialect.refuse(refused, incoming)
-    return _with(reply, dialect.headers(incoming), refused.headers(reply.status))
-
-
-def _with(reply: Reply, *more: Mapping[str, str]) -> Reply:
-    """The answer with more fields; its own go first."""
-    headers: dict[str, str] = {}
-    for each in (*more, reply.headers):
-        headers.update(each)
-    return Reply(reply.status, reply.body, headers)

@@ -49,6 +49,8 @@ _EMPTY_SECONDS = 1.0
 # A queue that stayed empty for so long gets no connection whose handshake was under way either.
 _QUIET_SECONDS = 0.05
 _ADMIN_SECONDS = 2.0
+# A URL that is asked about stands, escaped, in the query of another one.
+_MAX_ADMIN_LINE = 64 * 1024
 _TLS_END_SECONDS = 5.0
 
 
@@ -130,6 +132,7 @@ class Worker:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_ADMIN_SECONDS,
+            max_line_size=_MAX_ADMIN_LINE,
             # For a first head, too. aiohttp's own is an hour, for whoever can connect.
             keepalive_timeout=self._config.limits.keepalive_timeout,
         )

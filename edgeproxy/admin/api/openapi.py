@@ -124,6 +124,9 @@ def _parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     for name, schema in properties.items():
         parameter = {"name": name, "in": "query", "schema": _not_null(schema)}
         parameter["description"] = parameter["schema"].pop("description")
+        if name == "cursor":
+            # Those of one list are none of another.
+            parameter["schema"]["format"] = f"{endpoint.name}-cursor"
         yield parameter
     for header in endpoint.headers:
         yield {

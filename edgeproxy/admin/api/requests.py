@@ -22,6 +22,7 @@ MAX_PATTERNS = 100
 MAX_CONDITIONS = 500
 MAX_LIMIT = 1000
 _MAX_TEXT = 8192
+_MAX_IN_QUERY = 2048
 _MAX_FIELDS = 100
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -57,6 +58,11 @@ def _decimal(value: object) -> object:
     return int(value[:9])
 
 
+def _integral(value: object) -> object:
+    # To JSON Schema 200.0 is an integer.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT)]
 Tag: TypeAlias = Annotated[
     Text, AfterValidator(_no_control), Field(json_schema_extra={"pattern": _NO_CONTROL})
@@ -74,16 +80,18 @@ Glob: TypeAlias = Annotated[
     AfterValidator(_no_control),
     Field(min_length=1, max_length=200, json_schema_extra={"pattern": _NO_CONTROL}),
 ]
-SiteName: TypeAlias = Annotated[Text, Field(json_schema_extra={"format": "site"})]
+SiteName: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra={"format": "site"})
+]
 MediaType: TypeAlias = Annotated[
     str,
     AfterValidator(_media_type),
     Field(max_length=255, json_schema_extra={"pattern": f"^{_MEDIA_TYPE.pattern}$"}),
 ]
-Status: TypeAlias = Annotated[int, Field(ge=100, le=599)]
-Limit: TypeAlias = Annotated[int, BeforeValidator(_decimal), Field(ge=1, le=MAX_LIMIT)]
+Status: TypeAlias = Annotated[int, Field(ge=100, le=599), BeforeValidator(_integral)]
+Limit: TypeAlias = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_decimal)]
 Cursor: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=_MAX_TEXT, json_schema_extra={"format": "cursor"})
+    str, Field(min_length=1, max_length=_MAX_IN_QUERY, json_schema_extra={"format": "cursor"})
 ]
 
 
@@ -320,11 +328,11 @@ class EnvironmentQuery(SiteQuery):
 class EntriesQuery(EnvironmentQuery):
     """Which stored responses: those that meet all that is given."""
 
-    url: UrlOrPath = ""
+    url: Annotated[UrlOrPath, Field(max_length=_MAX_IN_QUERY)] = ""
     """For this URL, or for this path on any host."""
-    tag: Tag = ""
+    tag: Annotated[Tag, Field(max_length=_MAX_IN_QUERY)] = ""
     """With this tag."""
-    prefix: UrlOrPath = ""
+    prefix: Annotated[UrlOrPath, Field(max_length=_MAX_IN_QUERY)] = ""
     """For URLs, or paths, that begin so."""
     host: Host = ""
     """For this host."""

@@ -72,7 +72,11 @@ def parser() -> argparse.ArgumentParser:
         ("demo", demo, "run a small shop with an edge in front of it, and show what to try"),
     ):
         sub = commands.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            # Else "--token SECRET" would be taken for --token-file.
+            allow_abbrev=False,
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)

@@ -241,13 +241,13 @@ class Edge:
 
     async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
         """All about what is stored for a selector, at most `limit` of it."""
-        self.view.catch_up()
         with self.tier.snapshot() as snapshot:
             found = list(islice(picked(snapshot, selector), limit))
         return self.explained(found)
 
     def explained(self, found: Iterable[StoredResponse]) -> list[Explanation]:
         """All about some stored responses of sites that there are."""
+        self.view.catch_up()
         now = self._clock()
         return [
             explain(

@@ -15,6 +15,7 @@ from edgeproxy.admin.selecting import Selecting, readable_sites
 from edgeproxy.invalidation.browsing import TagCount
 from edgeproxy.invalidation.selectors import Selector
 from edgeproxy.semantics.errors import BadRequest
+from edgeproxy.semantics.key import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,6 +122,10 @@ async def explain(call: ApiCall) -> ExplainAnswer:
 
 def _require_readable(call: ApiCall, url: str) -> None:
     """Raises `Problem` and `Refused` for what is no URL of a site that the token may read."""
+    try:
+        split_url(url)
+    except ValueError as error:
+        raise Refused.bad_request(Fault("url", str(error))) from error
     selecting = Selecting(call.edge.sites, call.by, None, None, "read")
     for selector in selecting.url(url, "url"):
         found = call.edge.sites.find(selector.host or "")

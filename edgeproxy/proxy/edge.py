@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import MemoryTier
@@ -16,7 +15,6 @@ from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.ledger import Ledger
-from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -239,13 +237,7 @@ class Edge:
         """The time, in seconds since the epoch."""
         return self._clock()
 
-    async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
-        """All about what is stored for a selector, at most `limit` of it."""
-        with self.tier.snapshot() as snapshot:
-            found = list(islice(picked(snapshot, selector), limit))
-        return self.explained(found)
-
-    def explained(self, found: Iterable[StoredResponse]) -> list[Explanation]:
+    def explain(self, found: Iterable[StoredResponse]) -> list[Explanation]:
         """All about some stored responses of sites that there are."""
         self.view.catch_up()
         now = self._clock()

@@ -53,7 +53,7 @@ async def entries(call: ApiCall) -> EntriesAnswer:
     following: str | None = None
     while 0 <= number < len(selectors):
         page = edge.browser.responses(selectors[number], after, query.limit - len(found))
-        found += [_entry(each) for each in edge.explained(page.found)]
+        found += [_entry(each) for each in edge.explain(page.found)]
         after = page.after
         if after is None:
             number += 1

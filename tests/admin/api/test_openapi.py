@@ -89,8 +89,8 @@ def test_the_reference_has_every_endpoint_and_all_that_it_takes(method: str, pat
     if "requestBody" in operation:
         reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         names += _properties(reference)
-    common = sections[0] + next(each for each in sections if each.startswith("Lists"))
-    missing = [name for name in names if f"`{name}`" not in section + common]
+    common = "".join(each for each in sections if each.startswith(("Lists", "Idempotency")))
+    missing = [name for name in names if not re.search(f"`{name}[`:]", section + common)]
     assert missing == []
 
 
@@ -118,7 +118,7 @@ async def test_schemathesis_finds_nothing(
         "--header": f"Authorization: Bearer {edge.token}",
         "--exclude-path": "/v1/journal/stream",
         "--phases": "fuzzing",
-        "--max-examples": "10",
+        "--max-examples": "6",
         "--suppress-health-check": "all",
     }
     process = await asyncio.create_subprocess_exec(

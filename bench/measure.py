@@ -62,7 +62,7 @@ def warm_up(servers: Sequence[Running], scenarios: Sequence[Scenario], core: int
         for scenario in scenarios:
             if not scenario.fresh_urls:
                 server.get_all(f"{scenario.path}{page}" for page in range(PAGES))
-            _wrk(server, scenario, "warm" if scenario.fresh_urls else "", 1, core)
+            load(server, scenario, "warm" if scenario.fresh_urls else "", 1, core)
 
 
 def measure(
@@ -70,7 +70,7 @@ def measure(
 ) -> Sample:
     """One round of a scenario on a server. Raises BenchError if it was not what it says."""
     seen, cpu = origin.settled(), server.cpu_seconds()
-    told = _wrk(server, scenario, run if scenario.fresh_urls else "", seconds, core)
+    told = load(server, scenario, run if scenario.fresh_urls else "", seconds, core)
     cpu = server.cpu_seconds() - cpu
     requests = told["requests"]
     share = (origin.settled() - seen) / max(requests, 1)
@@ -105,8 +105,16 @@ def _check_stored(server: Running, scenario: Scenario, origin: OriginCount, run:
         raise BenchError(f"{scenario.name} on {server.server.name}: what was fetched is not stored")
 
 
-def _wrk(server: Running, scenario: Scenario, run: str, seconds: int, core: int) -> dict[str, Any]:
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(LOAD)]
+def load(
+    server: Running,
+    scenario: Scenario,
+    run: str,
+    seconds: int,
+    core: int,
+    connections: int = CONNECTIONS,
+) -> dict[str, Any]:
+    """What wrk tells of one round: load.lua says what that is. Raises BenchError."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(LOAD)]
     command += [
         f"http://127.0.0.1:{server.port}",
         "--",

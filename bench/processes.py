@@ -31,10 +31,10 @@ class Running:
 
     def __init__(self, server: Server, folder: Path, core: int, origin: int = 0) -> None:
         self.server = server
-        self.port, spare = free_ports(2)
+        self.port, self.spare_port = free_ports(2)
         self._log = folder / f"{server.name}.log"
-        place = Place(folder / server.name, self.port, origin, spare)
-        place.folder.mkdir()
+        place = Place(folder / server.name, self.port, origin, self.spare_port)
+        place.folder.mkdir(exist_ok=True)
         launch = server.launch(place)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -91,6 +91,10 @@ class Running:
                 raise BenchError(f"{self.server.name} answers {path} with {response.status}")
         connection.close()
 
+    def memory_bytes(self) -> int:
+        """Memory that its processes have for themselves; files that they map don't count."""
+        return sum(map(_private_bytes, _tree(self._process.pid)))
+
     def cpu_seconds(self) -> float:
         """Processor time that it has used, in user and in kernel mode, of all its processes."""
         return sum(map(_cpu_seconds, _tree(self._process.pid)))
@@ -144,6 +148,12 @@ def _tree(pid: int) -> list[int]:
         for child in map(int, (task / "children").read_text().split()):
             found += _tree(child)
     return found
+
+
+def _private_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _cpu_seconds(pid: int) -> float:

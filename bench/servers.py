@@ -19,6 +19,9 @@ SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 """Where servers are, which need not be on a user's path."""
 
 
+ADMIN_TOKEN = "bench"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a server is to run."""
@@ -105,24 +108,25 @@ def _nginx_cache(place: Place) -> Launch:
     )
 
 
-def _edgeproxy(place: Place) -> Launch:
+def edgeproxy(place: Place) -> Launch:
+    """One worker, its store on disk, purged with the token `ADMIN_TOKEN`."""
     config = place.folder / "edgeproxy.toml"
     config.write_text(
         f'workers = 1\ndefault_site = "shop"\nruntime_dir = "{place.folder / "run"}"\n'
         f'[[listen]]\naddress = "127.0.0.1:{place.port}"\n'
         f'[admin]\naddress = "127.0.0.1:{place.spare_port}"\n'
-        f'[store]\nurl = "lmdb:{place.folder / "store"}"\n'
+        f'[store]\nurl = "lmdb:{place.folder / "store"}"\nmax_bytes = "16GiB"\n'
         '[log]\naccess = "off"\nlevel = "warning"\n'
         f'[[sites.shop.origins]]\nurl = "http://127.0.0.1:{place.origin}"\n'
     )
     command = [sys.executable, "-m", "edgeproxy", "serve", "--config", str(config)]
-    return Launch(command, {"EDGEPROXY_ADMIN_TOKEN": "bench"})
+    return Launch(command, {"EDGEPROXY_ADMIN_TOKEN": ADMIN_TOKEN})
 
 
 ORIGIN = Server("origin", ("nginx",), _origin)
 
 SERVERS = (
     Server("nginx", ("nginx",), _nginx_cache),
-    Server("edgeproxy", (), _edgeproxy),
+    Server("edgeproxy", (), edgeproxy),
 )
 """The first one is what the others are compared with."""

@@ -19,7 +19,7 @@ RESPONSES, BODIES, SPOOLS = "responses", "bodies", "tmp"
 """The folders of a store; where each worker has one of its own, it is in `worker-<n>`."""
 WORKER = "worker-"
 
-FORMAT = 2
+FORMAT = 3
 PRIMARY_SIZE = 16
 ID_SIZE = 24
 KINDS: tuple[BodyKind, ...] = get_args(BodyKind)
@@ -81,7 +81,7 @@ def cost_of(row: int, keys: Collection[bytes], body: int) -> int:
 
 def _listed(key: bytes) -> int:
     # An id each; a URL's key has hardly another one, and most other keys have many.
-    alone = key[0] in (List.URL, List.SOURCE)
+    alone = key[0] in (List.URL, List.SOURCE, List.HASH)
     return ID_SIZE + _NODE + (len(key) if alone else 0)
 
 

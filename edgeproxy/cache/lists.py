@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.semantics.source_image import source_host, source_images
+from edgeproxy.semantics.url_hash import url_hash
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
@@ -48,6 +49,8 @@ class List(IntEnum):
     SOURCE = 5
     """The image that it was made from."""
     SOURCE_HOST = 6
+    HASH = 7
+    """Of the URL, as `url_hash` makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def keys_of(stored: StoredResponse) -> list[bytes]:
     keys = [
         _key(List.SITE, site, environment, b""),
         _key(List.URL, site, environment, url_value(stored.host, stored.target)),
+        _key(List.HASH, site, environment, url_hash(stored.host, stored.target).encode()),
     ]
     tags = stored.tags
     keys += [_key(List.TAG, site, environment, tag.encode()) for tag in tags]

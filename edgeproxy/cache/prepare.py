@@ -224,6 +224,7 @@ def _boot() -> str:
 
 def _write_state(directory: Path, state: _State) -> None:
     new = directory / f"{_STATE}.new"
+    new.touch(0o600)
     new.write_bytes(msgspec.json.encode(state))
     _sync(new)
     new.rename(directory / _STATE)

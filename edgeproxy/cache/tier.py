@@ -75,12 +75,14 @@ class SharedTier:
     ) -> None:
         self.max_object_bytes = max_object_bytes
         """Longest body that is stored."""
+        self.max_bytes = max_bytes
+        """How much may be stored."""
+        self.index_directory = index.directory
         self.per_worker = per_worker
         self._index = index
         self._changes = Changes(index, max_bytes, clock)
         self._bodies = bodies
         self._spools = spools
-        self._max_bytes = max_bytes
         self._clock = clock
         self._watch = WriteWatch(spools.parent)
         self._writer = Writer(index, self._watch)
@@ -323,7 +325,7 @@ class SharedTier:
 
     async def evict_step(self, now: float) -> int:
         """Give up some of what is least worth, if the store is nearly full; the bytes freed."""
-        need = self.bytes_used - int(self._max_bytes * _EVICT_ABOVE)
+        need = self.bytes_used - int(self.max_bytes * _EVICT_ABOVE)
         return await self._writer.write(self._changes.evict, need, now) if need > 0 else 0
 
     async def expire_step(

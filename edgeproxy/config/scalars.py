@@ -41,11 +41,13 @@ from edgeproxy.config.urls import (
     parse_origin_url,
     parse_store_url,
 )
+from edgeproxy.semantics.key import KeyPolicy, purge_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]+/([a-z0-9.+-]+|\*)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_WORKERS = 256
 AREA_KINDS = ("tag", "url", "prefix", "type")
@@ -162,6 +164,12 @@ def _area_pick(value: str) -> str:
         raise ValueError(
             f'{shown(value)} picks nothing; give "everything", or {one_of(AREA_KINDS)}, a colon '
             'and what: "tag:menus"'
+        )
+    if kind in ("url", "prefix"):
+        purge_target(what, KeyPolicy())
+    if kind == "type" and not _MEDIA_TYPE.fullmatch(what):
+        raise ValueError(
+            f'{shown(what)} is no media type; give one such as "text/css" or "image/*"'
         )
     return value
 

@@ -74,7 +74,9 @@ class Pool(Section):
     """Connections to each origin, per worker."""
 
     max_connections: scalars.Count = Field(
-        default=128, description="most connections at a time; more requests wait their turn"
+        default=128,
+        description="most connections at a time; more requests wait their turn. Those with a body "
+        "get three quarters of them at most, however long their clients take",
     )
     keepalive: scalars.Duration = Field(
         default=15.0, description="how long an unused connection is kept for the next request"
@@ -252,6 +254,10 @@ class Site(Section):
         default=True,
         description="say in Cache-Status how each request was answered (RFC 9211)",
         examples=[False],
+    )
+    vercel_cache: scalars.Bool = Field(
+        default=False,
+        description="say it in x-vercel-cache, too: MISS, HIT, STALE, REVALIDATED or BYPASS",
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="how long an origin may take")
     pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")

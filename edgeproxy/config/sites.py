@@ -32,6 +32,8 @@ class SitePolicy:
     """Readers may see the tag fields."""
     cache_status: bool
     """Responses bear Cache-Status."""
+    vercel_cache: bool
+    """And x-vercel-cache."""
     request_cache_control: RequestCacheControl
     store_unframed: bool
     """Bodies that only the connection's close ends may be stored."""
@@ -57,6 +59,7 @@ class SitePolicy:
             tags=site.tag_policy(),
             debug_tags=site.tags.debug,
             cache_status=site.cache_status,
+            vercel_cache=site.vercel_cache,
             request_cache_control=site.cache.request_cache_control,
             store_unframed=site.cache.store_unframed,
             uncacheable_ttl=site.cache.uncacheable_ttl,

@@ -13,6 +13,7 @@ from edgeproxy.cache.lists import WHOLE_TARGET, List, Span, url_value
 from edgeproxy.invalidation.patterns import compiled
 from edgeproxy.semantics.key import target_id
 from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
+from edgeproxy.semantics.url_hash import url_hash
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -66,7 +67,7 @@ class Selectable(Protocol):
 
 
 KeyName: TypeAlias = Literal[
-    "url", "tag", "any_case", "source", "source_host", "prefix", "host", "everything"
+    "url", "hash", "tag", "any_case", "source", "source_host", "prefix", "host", "everything"
 ]
 
 
@@ -97,6 +98,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     """The URL or path of the image that it was made from."""
     source_host: str = ""
     """The host of that image."""
+    hash: str = ""
+    """The URL's, as `url_hash` makes it."""
     content_type: str = ""
     """A media type in lower case, or "image/*" for all of a kind."""
     status: int = 0
@@ -137,6 +140,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
         """By which of its conditions rules and lists are looked up."""
         if self.target_id:
             return "url"
+        if self.hash:
+            return "hash"
         if self.tag:
             return "any_case" if self.any_case else "tag"
         if self.source:
@@ -155,6 +160,7 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
             return True
         return (
             (name != "url" and bool(self.target_id))
+            or (name != "hash" and bool(self.hash))
             or (name not in ("tag", "any_case") and bool(self.tag))
             or (name != "source" and bool(self.source))
             or (name != "source_host" and bool(self.source_host))
@@ -172,6 +178,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
         match self.key_name:
             case "url":
                 return self.target_id, self.host
+            case "hash":
+                return self.hash
             case "tag" | "any_case":
                 return self.tag
             case "source":
@@ -196,6 +204,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
         match self.key_name:
             case "url":
                 return (self._urls(self.target, is_open=False),)
+            case "hash":
+                return (Span(List.HASH, site, environment, self.hash.encode()),)
             case "tag":
                 return (Span(List.TAG, site, environment, self.tag.encode()),)
             case "any_case":
@@ -240,6 +250,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     def _meets_url(self, stored: Selectable) -> bool:
         if self.host not in (None, stored.host) or not stored.target.startswith(self.prefix):
             return False
+        if self.hash and self.hash != url_hash(stored.host, stored.target):
+            return False
         if self.source or self.source_host:
             sources = source_images(stored.scheme, stored.host, stored.target)
             if self.source and self.source not in sources:
@@ -270,6 +282,8 @@ def stored_keys(
     match name:
         case "url":
             return (stored.target_id, None), (stored.target_id, stored.host)
+        case "hash":
+            return (url_hash(stored.host, stored.target),)
         case "tag":
             return stored.tags
         case "any_case":

@@ -12,14 +12,12 @@ import logging
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from edgeproxy.cache.changes import Sweep
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.invalidation.picking import Walk
-from edgeproxy.invalidation.selectors import Mode
+from edgeproxy.invalidation.applying import Application, Place, apply_elsewhere, due_of
+from edgeproxy.invalidation.compaction import make_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +27,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.head import SharedHead
-    from edgeproxy.invalidation.journal import Effect, LocalJournal
-    from edgeproxy.invalidation.selectors import Selector
+    from edgeproxy.invalidation.journal import LocalJournal
     from edgeproxy.invalidation.view import JournalView
 
 P = ParamSpec("P")
@@ -44,20 +41,8 @@ _UPKEEP_INTERVAL = 1.0
 _FAILURE_PAUSE = 5.0
 _RECORDS = 1000
 """Records that are swept for together."""
-_ROWS = 200
-"""Rows that one transaction changes at most."""
-_SELECTORS = 300
-"""Steps of walks that one step of the sweep takes at most."""
-
-
-@dataclass(slots=True)
-class _Due:
-    """A rule to apply to what is stored."""
-
-    selector: Selector
-    effect: Effect
-    position: int
-    walk: Walk
+_OWN_STEPS = 4
+"""Steps that a sweep takes here; what takes longer is left to a process of its own."""
 
 
 class Sweeper:
@@ -131,21 +116,9 @@ class Sweeper:
                 # Records that nobody can read any more: what is older may be anything.
                 settled = records[0].position - 1 if records else head
                 await self._remove_older(settled)
-            due: dict[tuple[Selector, Effect], int] = {}
-            for record in records:
-                settled = record.position
-                for selector in record.selectors:
-                    # A later rule picks all that an earlier one of the same selector picked.
-                    due[selector, record.effect] = record.position
-            todo = [
-                _Due(selector, effect, position, Walk(selector))
-                for (selector, effect), position in due.items()
-            ]
-            while todo:
-                began = time.monotonic()
-                await _in_thread(self._step, todo)
-                # Readers' requests come first: no more than half of the time.
-                await asyncio.sleep(time.monotonic() - began)
+            if records:
+                settled = records[-1].position
+            await self._apply(Application(due_of(records)))
             await _in_thread(self._tier.settle, settled)
 
     async def drop_rules(self) -> None:
@@ -154,22 +127,27 @@ class Sweeper:
             settled = snapshot.settled
         await self._view.drop_settled(settled, self._memory)
 
-    def _step(self, todo: list[_Due]) -> None:
-        """Apply some of what is to do, the last first, and take from the list what is done."""
-        actions: list[Sweep] = []
-        looked = 0
+    async def _apply(self, application: Application) -> None:
+        for _ in range(_OWN_STEPS):
+            if application.done:
+                return
+            began = time.monotonic()
+            await _in_thread(self._step, application)
+            # Readers' requests come first: no more than half of the time.
+            await asyncio.sleep(time.monotonic() - began)
+        if not application.done:
+            await apply_elsewhere(
+                Place(
+                    str(self._tier.index_directory),
+                    self._tier.max_bytes,
+                    self._journal.id,
+                    application.left(),
+                )
+            )
+
+    def _step(self, application: Application) -> None:
         with self._tier.snapshot(node=False) as snapshot:
-            while todo and looked < _SELECTORS and len(actions) < _ROWS:
-                due = todo[-1]
-                mode, deleted_from = due.effect
-                picked = due.walk.step(snapshot, _ROWS - len(actions))
-                actions += [
-                    Sweep(row_id, due.position, mode is Mode.DELETE, deleted_from)
-                    for row_id in picked
-                ]
-                looked += 1
-                if due.walk.done:
-                    todo.pop()
+            actions = application.step(snapshot)
         if actions:
             self._tier.sweep(actions)
 
@@ -190,12 +168,7 @@ class Sweeper:
     async def _make_room(self) -> None:
         """Space: what is dead goes, then what is least worth its bytes, then what they leave."""
         self._expiry_cursor = await self._tier.expire_step(self._expiry_cursor, self._is_dead)
-        evicted = await self._tier.evict_step(self._clock())
-        while evicted:
-            evicted = await self._tier.evict_step(self._clock())
-        collected = await self._tier.collect_garbage()
-        while collected:
-            collected = await self._tier.collect_garbage()
+        await make_room(self._tier, self._clock)
         trimmed = False
         while not trimmed:
             trimmed = await _in_thread(self._journal.trim, self._tier.settled)

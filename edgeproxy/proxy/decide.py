@@ -98,16 +98,23 @@ class Candidate:
     """A refresh failed a moment ago: don't ask the origin again yet."""
 
 
-def classify(method: bytes, fields: Fields, has_body: bool) -> Pass | None:
-    """Whether a request can be answered from the cache at all; None if it can."""
+def classify(
+    method: bytes, fields: Fields, has_body: bool, *, only_if_cached: bool = False
+) -> Pass | Refuse | None:
+    """Whether a request can be answered from the cache at all; None if it can.
+
+    `only_if_cached`: the request must go no further than here (RFC 9111 5.2.1.7).
+    """
     if method not in LOOKED_UP:
         return Pass("method")
     if has_body:
         # RFC 9110 9.3.1: content in a GET has no defined meaning, so it may not be left unkeyed.
-        return Pass("request", "body")
-    if any(name in fields for name in _ORIGIN_PRECONDITIONS):
-        return Pass("request", "precondition")
-    return None
+        passing = Pass("request", "body")
+    elif any(name in fields for name in _ORIGIN_PRECONDITIONS):
+        passing = Pass("request", "precondition")
+    else:
+        return None
+    return Refuse(504, "only-if-cached") if only_if_cached else passing
 
 
 def decide(
@@ -170,6 +177,9 @@ def _decide_stored(
     invalidated = candidate.validity is Validity.INVALIDATED
     staleness = max(0.0, -ttl)
     on_error = may_serve_on_error(freshness, now)
+    if honour and directives.stale_if_error is not None and not freshness.no_stale:
+        # RFC 5861 4: in a request it is for that request alone.
+        on_error = on_error or staleness <= directives.stale_if_error
     if freshness.must_validate:
         return Revalidate("stale", on_error, "no-cache")
     fresh = ttl > 0 and not invalidated
@@ -207,8 +217,11 @@ def _asked_to_validate(
         return "no-cache"
     # RFC 8246 2: "max-age=0", a reload, is no reason to ask for what will not have changed.
     settled = fresh and freshness.immutable
-    if directives.max_age is not None and freshness.age(now) > directives.max_age and not settled:
-        return "max-age"
+    if directives.max_age is not None and not settled:
+        # RFC 9111 5.2.1.1: without max-stale next to it, a stale response is not wanted at all.
+        unwanted = freshness.ttl(now) <= 0 and directives.max_stale is None
+        if unwanted or freshness.age(now) > directives.max_age:
+            return "max-age"
     if directives.min_fresh is not None and freshness.ttl(now) < directives.min_fresh:
         return "min-fresh"
     return None

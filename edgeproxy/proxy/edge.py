@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import MemoryTier
+from edgeproxy.cache.permissions import mend_permissions
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.browsing import Browser
+from edgeproxy.invalidation.compaction import compact
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
@@ -34,8 +36,11 @@ from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
 from edgeproxy.proxy.refresh_ahead import RefreshAhead
+from edgeproxy.proxy.refreshing import Refreshing
+from edgeproxy.proxy.retrieving import Retrieving
 from edgeproxy.proxy.server import EdgeServer
 from edgeproxy.proxy.serving import Serving
+from edgeproxy.proxy.sharing import Sharing
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
@@ -44,9 +49,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from edgeproxy.cache.permissions import Mended
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.model import Config
+    from edgeproxy.invalidation.compaction import Compacted
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
@@ -96,6 +103,7 @@ class Edge:
         self._memory = MemoryTier(config.memory.max_bytes)
         self._uncacheable = UncacheableKeys()
         self._backoff = RefreshBackoff()
+        self._compacting: asyncio.Task[Compacted] | None = None
 
     async def start(self) -> None:
         """Open the journal and the store, and be ready for connections.
@@ -150,13 +158,14 @@ class Edge:
                 view=self.view,
                 claims=claims,
                 peers=place.runtime_dir,
-                uncacheable=self._uncacheable,
-                backoff=self._backoff,
                 clock=clock,
                 in_flight=in_flight,
-                keeping=keeping,
+                retrieving=Retrieving(
+                    lookup, incomplete, self.view, self._uncacheable, clock, keeping
+                ),
             )
         )
+        refreshing = Refreshing(fetching, keeping, self._backoff, clock)
         self._pools = Pools(clock)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
@@ -169,9 +178,19 @@ class Edge:
                 lookup=lookup,
                 incomplete=incomplete,
                 fetching=fetching,
+                refreshing=refreshing,
+                sharing=Sharing(lookup, self.view, clock),
                 serving=Serving(self.tier, lookup, clock, memory_object),
                 view=self.view,
-                passed=Passed(self.tier, lookup, keeping, self.view, self.service, in_flight),
+                passed=Passed(
+                    self.tier,
+                    lookup,
+                    keeping,
+                    self.view,
+                    self.service,
+                    in_flight,
+                    self._uncacheable,
+                ),
                 uncacheable=self._uncacheable,
                 backoff=self._backoff,
                 access_log=self._access_log,
@@ -179,7 +198,7 @@ class Edge:
             Intake(self.sites, config.trusted_proxies),
             self._pools,
         )
-        self._closing.push_async_callback(self._handler.close)
+        self._closing.push_async_callback(refreshing.close)
         self.foreteller = Foreteller(self._handler, lookup, self.view, self._backoff, clock)
         open_body = self.tier.open if self.tier.per_worker else None
         peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
@@ -227,8 +246,10 @@ class Edge:
         """Give up what is in flight, and close the store."""
         if hasattr(self, "server"):
             await self.server.shutdown()
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+            working = [task for task in (self._sweeping, self._compacting) if task is not None]
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
         await self._closing.aclose()
 
     # -- for the admin side
@@ -251,6 +272,19 @@ class Edge:
             )
             for stored in found
         ]
+
+    async def compact(self) -> Compacted:
+        """Give back what space of the store can be; one at a time, and who comes meanwhile waits
+        for that one. Raises StoreError."""
+        if self._compacting is None or self._compacting.done():
+            self._compacting = asyncio.create_task(
+                compact(self.tier, self.view, self._is_dead, self._clock)
+            )
+        return await asyncio.shield(self._compacting)
+
+    async def mend_permissions(self) -> Mended:
+        """Put modes and owner of the node's files right. Raises StoreUnusable."""
+        return await asyncio.to_thread(mend_permissions, self._place.directory)
 
     def notes(self, selector: Selector) -> list[str]:
         """What this worker remembers of a URL of which nothing may be stored."""

@@ -30,6 +30,11 @@ class EdgeError(Exception):
     detail: str = "failed"
     """The token that Cache-Status bears."""
 
+    @property
+    def disconnected(self) -> bool:
+        """Whether the edge is what RFC 9111 4.2.4 calls disconnected."""
+        return self.detail in (OriginUnreachable.detail, OriginDisconnected.detail)
+
 
 class OriginFailed(EdgeError):
     """The origin did not answer as HTTP asks."""

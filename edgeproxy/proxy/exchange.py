@@ -9,7 +9,7 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body, true_method
 from edgeproxy.proxy.tunnel import splice
 from edgeproxy.proxy.wire import ResponseWriter
-from edgeproxy.semantics.cache_status import CacheStatus, append_member
+from edgeproxy.semantics.cache_status import CacheStatus, append_member, vercel_cache
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.errors import EdgeError
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.semantics.cache_status import Forwarded
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -34,6 +35,8 @@ class Exchange:
         self.request: EdgeRequest | None = None
         self.result = "error"
         self.retried = False
+        self.fwd: Forwarded = "miss"
+        """Why the request goes forward, as far as that is known (RFC 9211 2.2)."""
         self._clock = clock
         self._started = clock()
         self._first_byte: float | None = None
@@ -41,6 +44,7 @@ class Exchange:
         self._status = 0
         self._tunnelled = 0
         self._cache_status = b""
+        self._vercel_cache: bytes | None = None
 
     @property
     def method(self) -> bytes:
@@ -93,6 +97,9 @@ class Exchange:
         self._note(status, cache_status)
         if self._cache_status:
             fields = append_member(fields, self._cache_status)
+        if self._vercel_cache:
+            fields = fields.without({b"x-vercel-cache"})
+            fields = fields.plus((b"x-vercel-cache", self._vercel_cache))
         if reason is None:
             reason = REASONS.get(status, b"")
         await self.writer.start(status, reason, fields, length, head_only=head_only)
@@ -108,6 +115,8 @@ class Exchange:
         self._note(status, cache_status)
         if self._cache_status:
             head += b"Cache-Status: " + self._cache_status + b"\r\n"
+        if self._vercel_cache:
+            head += b"x-vercel-cache: " + self._vercel_cache + b"\r\n"
         if status != 204:  # RFC 9110 8.6
             head += b"Content-Length: %d\r\n" % len(body)
         self.writer.send_ready(head, body)
@@ -132,6 +141,8 @@ class Exchange:
         self._status = status
         if self.request is None or self.request.policy.cache_status:
             self._cache_status = cache_status.render()
+        if self.request is not None and self.request.policy.vercel_cache:
+            self._vercel_cache = vercel_cache(cache_status)
         self._first_byte = self._clock()
 
     # -- ending otherwise than well
@@ -160,7 +171,7 @@ class Exchange:
 
     async def fail(self, error: EdgeError) -> None:
         """Tell the reader that the origin failed; after the head, only a broken end can."""
-        status = CacheStatus(fwd="miss", detail=error.detail)
+        status = CacheStatus(fwd=self.fwd, detail=error.detail)
         await self.refuse(error.status, str(error), status)
 
     async def crash(self) -> None:

@@ -22,6 +22,7 @@ from edgeproxy.semantics.cache_control import parse_cache_control
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.tags import is_group
+from edgeproxy.semantics.url_hash import url_hash
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
@@ -58,6 +59,8 @@ class Explanation(msgspec.Struct, frozen=True):
 
     id: str
     url: str
+    hash: str
+    """Of the URL: what Optimole's `invalidate/asset` takes."""
     environment: str
     cache_buster: str | None
     variant: dict[str, str | None]
@@ -102,6 +105,7 @@ def explain(
     return Explanation(
         id=stored.id.hex(),
         url=stored.url,
+        hash=url_hash(stored.host, stored.target),
         environment=stored.environment,
         cache_buster=stored.buster.decode() or None,
         variant={

@@ -34,6 +34,7 @@ _FETCHED = {
     "vary-miss": "what is stored is for requests with other fields: the origin is asked",
     "partial": "a part of it is stored, and not what is asked for: the origin is asked",
     "stale": "a part of it is stored, and stale: the origin is asked",
+    "request": "a part of it is stored, and the request wants it validated: the origin is asked",
 }
 _PASSED = {
     "body": "a GET with a body is not answered from the cache",
@@ -107,7 +108,12 @@ class Foreteller:
         self._view.catch_up()
         found: Found | None = None
         vary: tuple[bytes, ...] = ()
-        decision: Decision | None = classify(request.method, request.fields, request.has_body)
+        decision: Decision | None = classify(
+            request.method,
+            request.fields,
+            request.has_body,
+            only_if_cached=request.directives.only_if_cached,
+        )
         if request.upgrade:
             decision = Pass("bypass", "upgrade")
         if decision is None:

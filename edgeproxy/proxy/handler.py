@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import (
-    Candidate,
     Fetch,
     Hit,
     Pass,
@@ -19,19 +19,15 @@ from edgeproxy.proxy.decide import (
     Revalidate,
     Stale,
     classify,
-    decide,
 )
 from edgeproxy.proxy.deciding import Deciding
 from edgeproxy.proxy.errors import (
     EdgeError,
     NotValidated,
-    OriginDisconnected,
     OriginFailed,
-    OriginUnreachable,
     PeerLost,
 )
 from edgeproxy.proxy.exchange import Exchange
-from edgeproxy.proxy.fetching import flight_key
 from edgeproxy.proxy.intake import Intake, Misdirected
 from edgeproxy.proxy.keeping import ERROR_STATUS
 from edgeproxy.proxy.passing import Passing
@@ -40,14 +36,12 @@ from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.ranges import if_range_holds
-from edgeproxy.semantics.vary import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import web
 
-    from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.collapsing import Flight
@@ -57,15 +51,15 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.passed import Passed
     from edgeproxy.proxy.pool import Pools
+    from edgeproxy.proxy.refreshing import Refreshing
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
+    from edgeproxy.proxy.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
 # A response can be evicted, purged or replaced between a look and its use; each costs one round.
 _ROUNDS = 5
-_MAX_REFRESHES = 256
-"""Refreshes in the background at once, a worker; a stale hit beyond that leaves it to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +80,8 @@ class HandlerParts:
     incomplete: Incomplete
     passed: Passed
     fetching: Fetching
+    refreshing: Refreshing
+    sharing: Sharing
     serving: Serving
     view: JournalView
     uncacheable: UncacheableKeys
@@ -102,8 +98,7 @@ class Handler:
         self.pools = pools
         self.deciding = Deciding(parts.lookup, parts.incomplete, parts.uncacheable, parts.backoff)
         """How a request is answered right now."""
-        self._passing = Passing(parts.fetching, parts.passed, pools)
-        self._refreshes: dict[bytes, asyncio.Task[None]] = {}
+        self._passing = Passing(parts.passed, pools)
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is an answer too, or an end that shows."""
@@ -131,21 +126,23 @@ class Handler:
             parts.access_log(exchange.record())
         return exchange.reply
 
-    async def close(self) -> None:
-        """End the refreshes in the background."""
-        refreshes = tuple(self._refreshes.values())
-        for task in refreshes:
-            task.cancel()
-        await asyncio.gather(*refreshes, return_exceptions=True)
-
     async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
         if request.upgrade:
             await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
             return
-        passing = classify(request.method, request.fields, request.has_body)
-        if passing is not None:
-            await self._passing.send(exchange, request, passing)
-            return
+        passing = classify(
+            request.method,
+            request.fields,
+            request.has_body,
+            only_if_cached=request.directives.only_if_cached,
+        )
+        match passing:
+            case Pass():
+                await self._passing.send(exchange, request, passing)
+                return
+            case Refuse(status_code, detail):
+                await exchange.refuse(status_code, detail, CacheStatus(detail=detail))
+                return
         parts = self._parts
         if request.key.buster:
             request = honour_buster(request, parts.view)
@@ -165,10 +162,12 @@ class Handler:
                     assert found is not None
                     status = CacheStatus(hit=True, ttl=ttl, detail=detail)
                     if refresh:
-                        self._refresh(request, found, vary)
+                        pool = self.pools.of(request.policy)
+                        parts.refreshing.begin(request, pool, found, vary)
                     if await self._serve(exchange, request, found, status, "stale"):
                         return
                 case Revalidate() | Fetch():
+                    exchange.fwd = decision.fwd
                     if request.method == b"HEAD":
                         if await self._ask_head(exchange, request, found, decision):
                             return
@@ -252,7 +251,7 @@ class Handler:
                     # That failure was another request's; this one is owed a try of its own.
                     exchange.retried = True
                     return _Again(vary)
-                if found is not None and found.freshness.must_revalidate and _cut_off(error):
+                if found is not None and found.freshness.no_stale and error.disconnected:
                     raise NotValidated(error) from error
                 raise
             match outcome:
@@ -272,18 +271,11 @@ class Handler:
                     return None
                 case Stored() | Shared():
                     own_fetch = first and not flight.followed
-                    if not own_fetch:
-                        again = self._unfit(
-                            request,
-                            flight,
-                            outcome.response,
-                            vary,
-                            asked_at,
-                            early and not flight.followed,
-                        )
-                        if again is not None:
-                            return again
                     response = outcome.response
+                    if not own_fetch and not parts.sharing.answers(
+                        request, flight, response, asked_at, early=early and not flight.followed
+                    ):
+                        return _Again(tuple(name for name, _ in response.selecting))
                     if response.incomplete and not if_range_holds(
                         request.fields, Fields(response.fields)
                     ):
@@ -295,40 +287,6 @@ class Handler:
                         detail=decision.detail if isinstance(decision, Revalidate) else None,
                     )
                     return await self._hand_out(exchange, request, flight, outcome, status_, vary)
-
-    def _unfit(
-        self,
-        request: EdgeRequest,
-        flight: Flight,
-        response: StoredResponse,
-        vary: tuple[bytes, ...],
-        asked_at: int,
-        early: bool,
-    ) -> _Again | None:
-        """Why another request's response can't answer this one: what to do then; None if it can."""
-        if not matches(response.selecting, request.fields, Fields(response.fields)):
-            return _Again(tuple(name for name, _ in response.selecting))
-        if not self._parts.fetching.may_serve(response, asked_at):
-            flight.joinable = False
-            return _Again(vary)
-        if not early and self._needs_validation(request, response):
-            # RFC 9111 5.2.2.4: what the origin was asked before this request came is no validation
-            # for it. The next fetch is, and all who wait for that share it.
-            flight.joinable = False
-            return _Again(vary)
-        return None
-
-    def _needs_validation(self, request: EdgeRequest, response: StoredResponse) -> bool:
-        found = self._parts.lookup.judge(response, request.policy, response.position)
-        decision = decide(
-            request.directives,
-            Candidate(found.freshness, found.validity),
-            honour=request.honour_directives,
-            other_variants=False,
-            uncacheable=None,
-            now=self._parts.clock(),
-        )
-        return not isinstance(decision, Hit | Stale)
 
     async def _hand_out(
         self,
@@ -369,24 +327,13 @@ class Handler:
         self._parts.backoff.failed(spare.stored.id, now)
         detail = "stale-if-error" if failure is None else f"stale-if-error; {failure}"
         status = CacheStatus(
-            fwd="stale", fwd_status=fwd_status, ttl=int(spare.freshness.ttl(now)), detail=detail
+            fwd="stale",
+            fwd_status=fwd_status,
+            ttl=math.floor(spare.freshness.ttl(now)),
+            detail=detail,
         )
         served = await self._serve(exchange, request, spare, status, "stale")
         return None if served else _Again(())
-
-    def _refresh(self, request: EdgeRequest, found: Found, vary: tuple[bytes, ...]) -> None:
-        fetching = self._parts.fetching
-        key = flight_key(request.key.primary, vary, request.fields)
-        # A flight with credentials is alone, and unknown to `fetching`: it is one refresh all the
-        # same.
-        if key in self._refreshes or fetching.in_the_air(key):
-            return
-        if len(self._refreshes) >= _MAX_REFRESHES:
-            return
-        pool = self.pools.of(request.policy)
-        task = asyncio.create_task(fetching.refresh(request, pool, found, vary))
-        self._refreshes[key] = task
-        task.add_done_callback(lambda _: self._refreshes.pop(key, None))
 
     # -- for this request alone
 
@@ -408,7 +355,7 @@ class Handler:
             try:
                 await self._passing.send(exchange, request, why)
             except OriginFailed as error:
-                if found is not None and found.freshness.must_revalidate and _cut_off(error):
+                if found is not None and found.freshness.no_stale and error.disconnected:
                     raise NotValidated(error) from error
                 raise
             return True
@@ -424,8 +371,3 @@ class Handler:
             return await self._serve_on_error(exchange, request, spare, answer.status, None) is None
         await self._passing.hand_on(exchange, request, answer, why, position)
         return True
-
-
-def _cut_off(error: EdgeError) -> bool:
-    """Whether the edge is what RFC 9111 4.2.4 calls disconnected."""
-    return error.detail in (OriginUnreachable.detail, OriginDisconnected.detail)

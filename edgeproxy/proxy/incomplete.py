@@ -25,6 +25,9 @@ from edgeproxy.semantics.partial import (
     combine,
     combined_fields,
     completing_fields,
+    cut_out,
+    extending_fields,
+    passed_positions,
     received_part,
     same_representation,
     satisfied_ranges,
@@ -70,17 +73,19 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An incomplete response whose rest is being asked for."""
+    """An incomplete response whose rest, or the rest of a range, is being asked for."""
 
     selected: Selected
     read: ReadBody
     fields: tuple[tuple[bytes, bytes], ...]
     """What is added to the request."""
+    wanted: ByteRange | None
+    """The range that is to be whole then; None: all of the representation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What is whole together with content that is coming in."""
+    """What there is together with content that is coming in."""
 
     response: StoredResponse
     length: int
@@ -122,37 +127,50 @@ class Incomplete:
 
     # -- completing
 
-    async def completion(self, request: EdgeRequest, now: float) -> Completion | None:
+    async def completion(self, request: EdgeRequest) -> Completion | None:
         """How to ask for the rest of what is stored for a request; None if the whole is needed."""
         selected = self.select(request)
-        if selected is None:
+        if selected is None or (selected.parts.length or 0) > self._tier.max_object_bytes:
             return None
-        stored, fields = selected.found.stored, selected.found.fields
-        if strong_validator(fields) is None and not selected.found.freshness.is_fresh(now):
+        asked = completing_fields(selected.found.fields, selected.parts)
+        return await self._opened(selected, asked, None)
+
+    async def extension(self, selected: Selected, part: bytes) -> Completion | None:
+        """How to ask for what is missing of a range; None if all of that is to be asked for."""
+        wanted = passed_positions(part, selected.parts.length)
+        if wanted is None:
             return None
-        if (selected.parts.length or 0) > self._tier.max_object_bytes:
-            return None
-        asked = completing_fields(fields, selected.parts)
+        asked = extending_fields(selected.found.fields, selected.parts, wanted)
+        return await self._opened(selected, asked, wanted)
+
+    async def _opened(
+        self, selected: Selected, asked: tuple[tuple[bytes, bytes], ...], wanted: ByteRange | None
+    ) -> Completion | None:
         if not asked:
             return None
         try:
-            return Completion(selected, await self._tier.open(stored), asked)
+            return Completion(selected, await self._tier.open(selected.found.stored), asked, wanted)
         except StoreError:
             return None
 
     def complete(self, completion: Completion, response: StoredResponse) -> Completed | None:
-        """The whole response that a 206 makes with what is stored; None if it doesn't.
+        """What a 206 makes whole together with what is stored; None if it doesn't.
 
         `response` is the 206 as it would be stored for itself. What is stored was valid when the
         completion was made, which is after `response.position`, and its selectors don't change: so
         that position is the older one of the two.
         """
-        stored = completion.selected.found.stored
+        stored, wanted = completion.selected.found.stored, completion.wanted
         both = self._combined(stored, completion.selected.parts, response)
-        if both is None or not both[1].whole:
+        if both is None:
             return None
         response, parts, pieces = both
-        return Completed(_whole(response), parts.size, pieces)
+        if wanted is None:
+            return Completed(_whole(response), parts.size, pieces) if parts.whole else None
+        chosen = cut_out(parts, pieces, wanted)
+        if chosen is None:
+            return None
+        return Completed(_with_parts(response, Parts((wanted,), parts.length)), wanted.size, chosen)
 
     def _combined(
         self, stored: StoredResponse, parts: Parts, response: StoredResponse

@@ -220,8 +220,10 @@ class Keeping:
         """
         policy = request.policy
         fields = freshen(found.fields, answer.fields)
+        # RFC 9111 3.3: a 206 is stored as if it were an incomplete 200.
+        status = 200 if found.stored.incomplete else found.stored.status
         refusal = may_store(
-            b"GET", request.fields, found.stored.status, fields, policy.storage, policy.freshness
+            b"GET", request.fields, status, fields, policy.storage, policy.freshness
         )
         if refusal is not None or vary_names(fields) != tuple(
             name for name, _ in found.stored.selecting

@@ -98,6 +98,7 @@ async def _final(
     lease: Lease, request: OriginRequest, upload: Upload | None, first_byte: float
 ) -> tuple[ResponseHead, StreamReader]:
     loop = asyncio.get_running_loop()
+    continue_due = request.expects
     try:
         async with asyncio.timeout(None) as limit:
 
@@ -119,7 +120,9 @@ async def _final(
                         if request.upgrade and lease.protocol.upgraded:
                             return head, payload
                         raise OriginProtocolError("the origin switched protocols unasked")
-                    if head.status == 100 and upload is not None:
+                    if head.status == 100 and continue_due and upload is not None:
+                        # Reading the body is what lets the client have its 100.
+                        continue_due = False
                         upload.go_on()
                     elif request.on_interim is not None:
                         await request.on_interim(head.status, head.reason, head.fields)

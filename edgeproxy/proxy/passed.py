@@ -15,7 +15,7 @@ from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.decide import SAFE, classify
 from edgeproxy.proxy.errors import InternalFailure
 from edgeproxy.proxy.unsafe import represents_target, touched_targets
-from edgeproxy.semantics.conditional import head_agrees
+from edgeproxy.semantics.conditional import entity_tag, head_agrees
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.partial import strong_validator
 from edgeproxy.semantics.storing import posted_for_get
@@ -31,17 +31,19 @@ if TYPE_CHECKING:
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.service import InvalidationService
     from edgeproxy.invalidation.view import JournalView
+    from edgeproxy.proxy.decide import Pass
     from edgeproxy.proxy.in_flight import InFlight
     from edgeproxy.proxy.keeping import Keeping
     from edgeproxy.proxy.lookup import Lookup
+    from edgeproxy.proxy.memo import UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
 
 log = logging.getLogger(__name__)
 
 
-class Posted:
-    """An answer to POST on its way into the store."""
+class Copy:
+    """An answer's way into the store, beside that to its one reader."""
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class Passed:
         view: JournalView,
         service: InvalidationService,
         in_flight: InFlight,
+        uncacheable: UncacheableKeys,
     ) -> None:
         self._tier = tier
         self._lookup = lookup
@@ -110,22 +113,32 @@ class Passed:
         self._view = view
         self._service = service
         self._in_flight = in_flight
+        self._uncacheable = uncacheable
 
     @contextmanager
-    def watching(self, request: EdgeRequest) -> Iterator[int]:
+    def watching(self, request: EdgeRequest, why: Pass) -> Iterator[int]:
         """From before the request leaves until its answer is sent; the journal's position then.
 
         The rules that follow are kept, if what the request brings may be stored.
         """
-        if request.method != b"POST":
+        if request.method == b"POST":
+            with self._view.hold() as hold:
+                yield hold.position
+        elif _to_reconsider(request, why):
+            target_id = request.key.target_id
+            # What invalidates the target meanwhile has to be recorded, though nothing is stored.
+            self._in_flight.began(target_id)
+            try:
+                with self._view.hold() as hold:
+                    yield hold.position
+            finally:
+                self._in_flight.ended(target_id)
+        else:
             yield self._view.catch_up()
-            return
-        with self._view.hold() as hold:
-            yield hold.position
 
     async def learn(
-        self, request: EdgeRequest, answer: OriginAnswer, position: int
-    ) -> Posted | None:
+        self, request: EdgeRequest, answer: OriginAnswer, why: Pass, position: int
+    ) -> Copy | None:
         """Do what an answer asks for, before the reader hears of it: what it asks for next must
         not be old. If the answer is to be stored, what takes it in."""
         if (
@@ -134,6 +147,8 @@ class Passed:
         ):
             # Others get past what is fresh, and could be anybody's means to change or remove that.
             await self._heard(request, answer, position)
+        if _to_reconsider(request, why):
+            return self._reconsidered(request, answer, position)
         if request.method in SAFE or not 200 <= answer.status < 400:
             return None
         key = request.key
@@ -187,24 +202,44 @@ class Passed:
     def _describes(self, head: Fields, stored: StoredResponse, fields: Fields) -> bool:
         """Whether a response to HEAD that does not contradict a stored one is known to describe it.
 
-        Without a validator an equal length proves nothing. One that the origin leaves out is let
+        Without a validator an equal length proves nothing: a page made anew each time would be kept
+        for as long as somebody asks for its head. A strong one that the origin leaves out is let
         pass, but not where an invalidation has said that the content may be another.
         """
-        if strong_validator(fields) is None:
-            return False
+        if strong_validator(head) is not None:
+            return True
         verdict = self._view.verdict(stored, stored.position)
-        valid = not stored.invalidated and verdict.standing is Standing.VALID
-        return valid or strong_validator(head) is not None
+        if stored.invalidated or verdict.standing is not Standing.VALID:
+            return False
+        return strong_validator(fields) is not None or entity_tag(head) is not None
+
+    def _reconsidered(
+        self, request: EdgeRequest, answer: OriginAnswer, position: int
+    ) -> Copy | None:
+        """Look at the answer for a key whose last one could not be stored.
+
+        What one reader got says little about the others: if this one can be, it is, and who comes
+        next is no longer passed on. One answer is enough of those that come side by side.
+        """
+        if self._uncacheable.reason(request.key.primary, answer.response_time) is None:
+            return None
+        _, response = self._keeping.storable(request, answer, position, None)
+        if response is None:
+            return None
+        self._uncacheable.forget(request.key.primary)
+        return self._copy(request, response)
 
     def _posted(
         self, request: EdgeRequest, answer: OriginAnswer, position: int, removed_at: int | None
-    ) -> Posted | None:
+    ) -> Copy | None:
         """RFC 9110 9.3.3: an answer to POST that is what a GET would bring, and says for how long.
 
         It is as good as the journal at `position`, before the request left; its own invalidation,
         at `removed_at`, is of what was stored before.
         """
         policy = request.policy
+        if request.honour_directives and request.directives.no_store:
+            return None  # RFC 9111 5.2.1.5
         if not represents_target(request, answer.fields):
             return None
         if not posted_for_get(answer.status, answer.fields, policy.storage):
@@ -218,11 +253,19 @@ class Passed:
             if position < self._view.floor or verdict.standing is not Standing.VALID:
                 return None
             response = msgspec.structs.replace(response, position=removed_at)
-        return Posted(
+        return self._copy(request, response)
+
+    def _copy(self, request: EdgeRequest, response: StoredResponse) -> Copy:
+        return Copy(
             self._keeping,
-            policy,
+            request.policy,
             response,
             self._tier.spool(),
             self._tier.max_object_bytes,
             self._in_flight,
         )
+
+
+def _to_reconsider(request: EdgeRequest, why: Pass) -> bool:
+    """Whether a request is passed on only because of what an earlier one brought."""
+    return why.fwd == "bypass" and request.method == b"GET" and not request.upgrade

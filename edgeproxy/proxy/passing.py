@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.serving import visible_fields
 from edgeproxy.semantics.cache_status import CacheStatus
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.forwarding import hops_left
 
 if TYPE_CHECKING:
     from edgeproxy.proxy.decide import Pass
     from edgeproxy.proxy.exchange import Exchange
-    from edgeproxy.proxy.fetching import Fetching
-    from edgeproxy.proxy.passed import Passed, Posted
+    from edgeproxy.proxy.passed import Copy, Passed
     from edgeproxy.proxy.pool import OriginAnswer, Pools
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.semantics.cache_status import Forwarded
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
 class Passing:
     """Passes requests on."""
 
-    def __init__(self, fetching: Fetching, passed: Passed, pools: Pools) -> None:
-        self._fetching = fetching
+    def __init__(self, passed: Passed, pools: Pools) -> None:
         self._passed = passed
         self._pools = pools
 
@@ -29,7 +30,15 @@ class Passing:
         self, exchange: Exchange, request: EdgeRequest, why: Pass, *, upgrade: bool = False
     ) -> None:
         """Send this request to the origin for itself alone, and its answer back."""
-        with self._passed.watching(request) as position:
+        exchange.fwd = why.fwd
+        hops = hops_left(request.method, request.fields)
+        if hops == 0:
+            await _answer_for_itself(exchange)
+            return
+        if hops is not None:
+            fewer = request.fields.replacing(b"max-forwards", b"%d" % (hops - 1))
+            request = replace(request, fields=fewer)
+        with self._passed.watching(request, why) as position:
             pool = self._pools.of(request.policy)
             body = exchange.body() if request.has_body else None
             answer = await pool.send(
@@ -40,8 +49,6 @@ class Passing:
                 idle = request.policy.timeouts.between_bytes
                 await exchange.switch(answer, CacheStatus(fwd=why.fwd, fwd_status=101), idle)
                 return
-            if why.fwd == "bypass":
-                self._fetching.reconsider(request, answer)
             await self.hand_on(exchange, request, answer, why, position)
 
     async def hand_on(
@@ -57,15 +64,15 @@ class Passing:
         `position`: the journal's before the request left.
         """
         try:
-            posted = await self._passed.learn(request, answer, position)
+            copy = await self._passed.learn(request, answer, why, position)
         except BaseException:
             answer.response.abort()
             raise
         try:
-            await self.relay(exchange, request, answer, why.fwd, why.detail, posted)
+            await self.relay(exchange, request, answer, why.fwd, why.detail, copy)
         finally:
-            if posted is not None:
-                await posted.close()
+            if copy is not None:
+                await copy.close()
 
     async def relay(
         self,
@@ -74,14 +81,14 @@ class Passing:
         answer: OriginAnswer,
         fwd: Forwarded,
         detail: str | None,
-        posted: Posted | None = None,
+        copy: Copy | None = None,
     ) -> None:
         """Stream the origin's answer to its one reader, no faster than that reads."""
         exchange.result = "pass" if fwd in ("method", "bypass") else "miss"
         exchange.origin_took(answer.response_time - answer.request_time)
         response = answer.response
         status = CacheStatus(
-            fwd=fwd, fwd_status=answer.status, stored=posted is not None, detail=detail
+            fwd=fwd, fwd_status=answer.status, stored=copy is not None, detail=detail
         )
         try:
             await exchange.start(
@@ -93,11 +100,18 @@ class Passing:
                 head_only=exchange.head_only,
             )
             while not exchange.head_only and (chunk := await response.read_chunk()):
-                if posted is not None:
-                    await posted.append(chunk, last=response.at_eof())
+                if copy is not None:
+                    await copy.append(chunk, last=response.at_eof())
                 await exchange.write(chunk)
-            if posted is not None:
-                await posted.finish()
+            if copy is not None:
+                await copy.finish()
             await exchange.finish()
         finally:
             response.release()
+
+
+async def _answer_for_itself(exchange: Exchange) -> None:
+    """RFC 9110 7.6.2, 9.3.7: answer an OPTIONS that may go no further."""
+    exchange.result = "pass"
+    await exchange.start(200, Fields(), 0, CacheStatus(detail="max-forwards"))
+    await exchange.finish()

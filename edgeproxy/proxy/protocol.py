@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs
@@ -13,6 +10,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from edgeproxy.proxy.framing import HEAD_END, body_framing, check_beginning, read_head, too_large
+from edgeproxy.proxy.lingering import Lingering, reset
 from edgeproxy.proxy.refused import Refused
 from edgeproxy.semantics.errors import BadRequest
 
@@ -22,16 +20,12 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.framing import ChunkedBody, LengthBody
     from edgeproxy.proxy.server import EdgeServer
 
-LINGER: Final = 2.0
-"""Seconds that a client has to close its end once the edge has closed its own."""
 FRESH_GRACE: Final = 1.0
 """Seconds that a connection without any request yet has to send one when the edge drains."""
 
 _READ_BUFFER: Final = 64 * 1024
 _LOGGED_LINE: Final = 8192
 """Bytes of the start line of a refused request that the log is told."""
-# With this, close() sends a reset instead of an orderly end: on, after 0 seconds.
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class EdgeProtocol(RequestHandler):
@@ -47,6 +41,7 @@ class EdgeProtocol(RequestHandler):
         "_busy",
         "_given_away",
         "_head_deadline",
+        "_lingering",
         "_payload",
         "_pending",
         "_server",
@@ -81,6 +76,7 @@ class EdgeProtocol(RequestHandler):
         self._pending = b""
         self._head_deadline: float | None = None
         self._given_away = False
+        self._lingering: Lingering | None = None
 
     # -- what the writer needs
 
@@ -121,14 +117,8 @@ class EdgeProtocol(RequestHandler):
 
     def abort(self) -> None:
         """Break the connection off with a reset, which nobody takes for the end of a body."""
-        transport = self.transport
-        if transport is None:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
+        if self.transport is not None:
+            reset(self.transport)
 
     def take_over(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport away: what the client has sent already comes with it, and it is not
@@ -166,6 +156,8 @@ class EdgeProtocol(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         if not self._payload.is_eof():
             self._payload.set_exception(ConnectionResetError("the client is gone"))
+        if self._lingering is not None:
+            self._lingering.cancel()
         super().connection_lost(exc)
 
     # A full body buffer holds the transport alone: the parser has always read all it was given.
@@ -364,12 +356,8 @@ class EdgeProtocol(RequestHandler):
         self._end()
 
     def _end(self, *, idle: bool = False) -> None:
-        """Close the connection so that the client can read the last answer.
-
-        Closing with bytes unread makes the kernel send a reset, which may destroy an answer on
-        its way (RFC 9112 9.6). So the edge ends its own direction, drops what still comes in, and
-        waits a little for the client to close.
-        """
+        """Close the connection so that the client can read the last answer: end the edge's own
+        direction, drop what still comes in, and wait a little for the client to close."""
         self._force_close = True
         self._pending = b""
         self._body = None
@@ -379,10 +367,9 @@ class EdgeProtocol(RequestHandler):
             self._keepalive_handle.cancel()
             self._keepalive_handle = None
         transport = self.transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or self._lingering is not None:
             return
-        unsent = transport.get_write_buffer_size()
-        if (idle and not unsent) or not transport.can_write_eof():
+        if (idle and not transport.get_write_buffer_size()) or not transport.can_write_eof():
             # TLS: close() sends its own last word, and waits for the client's.
             transport.close()
             return
@@ -390,18 +377,4 @@ class EdgeProtocol(RequestHandler):
         if self._reading_paused or self._buffer_paused:
             self._reading_paused = self._buffer_paused = False
             self._resume_transport_reading()
-        give_up = self._loop.time() + self.limits.body_idle_timeout
-        self._keepalive_handle = self._loop.call_later(LINGER, self._linger, unsent, give_up)
-
-    def _linger(self, unsent: int, give_up: float) -> None:
-        """Go on waiting while the client still takes what was sent."""
-        transport = self.transport
-        if transport is None:
-            return
-        left = transport.get_write_buffer_size()
-        if left < unsent:
-            give_up = self._loop.time() + self.limits.body_idle_timeout
-        if (not left and not unsent) or self._loop.time() >= give_up:
-            transport.abort()
-            return
-        self._keepalive_handle = self._loop.call_later(LINGER, self._linger, left, give_up)
+        self._lingering = Lingering(transport, self._loop, self.limits.body_idle_timeout)

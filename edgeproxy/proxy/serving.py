@@ -147,6 +147,8 @@ class Serving:
         if entry.head is not None:
             return entry.head
         fields = visible_fields(entry.fields, policy).without(_OWN_FIELDS)
+        if policy.vercel_cache:
+            fields = fields.without({b"x-vercel-cache"})
         head = render_head(entry.stored.status, entry.stored.reason, fields)
         self._lookup.keep_head(entry, head)
         return head

@@ -184,8 +184,9 @@ class OriginClient:
         """Send a request, and give its response as soon as the head has come.
 
         The fields go out as they are, but for those that frame the body: it has `length` bytes, or
-        as many as come where that is None. `on_interim` is awaited for each 1xx response (100 is
-        kept back where there is a body: it is for whoever sends that). `upgrade`: a 101 is welcome.
+        as many as come where that is None. `on_interim` is awaited for each 1xx response, but for
+        the 100 that `expect` asks for: whoever sends the body is told by its being read. `upgrade`:
+        a 101 is welcome.
 
         A final response may come while the body is still on its way. If it refuses (300 and above),
         no more is sent; if not, both go on side by side.

@@ -117,14 +117,13 @@ class ResponseWriter:
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         """Send a 1xx response (RFC 9110 15.2), where this client can be sent one now.
 
-        A 100 goes only to a client that waits for it, and once; 101 is no interim response.
+        101 is no interim response.
         """
         if self._http10 or self.head_sent or status == 101:
             return
         transport = self._transport()
         if status == 100:
-            if not self._protocol.continue_due:
-                return
+            # The client has what it waited for: the edge need not say so when it reads the body.
             self._protocol.continue_due = False
         transport.write(render_head(status, reason, fields.without(_FRAMING)) + b"\r\n")
         await self._protocol.drain()

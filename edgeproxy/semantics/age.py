@@ -36,8 +36,9 @@ def corrected_initial_age(fields: Fields, request_time: float, response_time: fl
     """How old the response was when it came, in seconds: RFC 9111 4.2.3's `corrected_initial_age`.
 
     The times are seconds since the epoch, at which the request left and the response's head came.
+    Date has no fractions of a second, so those of the time of receipt say nothing of the age.
     """
-    apparent_age = max(0.0, response_time - date_value(fields, response_time))
+    apparent_age = max(0.0, response_time // 1 - date_value(fields, response_time))
     response_delay = max(0.0, response_time - request_time)
     corrected_age_value = age_value(fields.get_all(b"age")) + response_delay
     return max(apparent_age, corrected_age_value)

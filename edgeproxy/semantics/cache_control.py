@@ -280,7 +280,9 @@ def _seconds(name: bytes, argument: bytes | None, valid: bool) -> int:
 
 
 def _field_names(argument: bytes | None) -> frozenset[bytes]:
-    # One name that is none may hide any other: the directive is then taken as unqualified.
+    # One name that is none may hide any other: the directive is then taken as unqualified. So is
+    # one in single quotes, which the grammar lets into tokens, and no field has in its name.
     names = [name.strip(OWS).lower() for name in (argument or b"").split(b",")]
     names = [name for name in names if name]
-    return frozenset(names) if all(is_token(name) for name in names) else frozenset()
+    valid = all(is_token(name) and b"'" not in name for name in names)
+    return frozenset(names) if valid else frozenset()

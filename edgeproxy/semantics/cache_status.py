@@ -1,4 +1,4 @@
-"""Cache-Status (RFC 9211): what a cache did with a request, and why."""
+"""Cache-Status (RFC 9211): what a cache did with a request, and why; and the same in one word."""
 
 from __future__ import annotations
 
@@ -59,6 +59,27 @@ class CacheStatus:
         if self.detail is not None:
             member.append(b"detail=" + _token_or_string(self.detail.encode()))
         return b"; ".join(member)
+
+
+def vercel_cache(status: CacheStatus) -> bytes | None:
+    """The same as the value of Vercel's `x-vercel-cache`; None where no cache had a part in it.
+
+    https://vercel.com/docs/headers/response-headers#x-vercel-cache. Vercel's PRERENDER is for pages
+    that were made at build time: there are none here.
+    """
+    if status.hit:
+        return b"HIT" if status.detail is None else b"STALE"
+    match status.fwd:
+        case None:
+            return None
+        case "bypass" | "method":
+            return b"BYPASS"
+        case "stale" if (status.detail or "").startswith("stale-if-error"):
+            return b"STALE"
+        case "stale" | "request":
+            return b"REVALIDATED"
+        case _:
+            return b"MISS"
 
 
 def _token_or_string(text: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from edgeproxy.semantics.cache_control import delta_seconds
 from edgeproxy.semantics.fields import (
     OWS,
     Fields,
@@ -67,6 +68,8 @@ _METHOD_OVERRIDES: Final = frozenset(
 )
 _KEYED_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
+_COUNTED_METHODS: Final = frozenset({b"OPTIONS", b"TRACE"})
+
 _REPLACED: Final = frozenset(
     {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
 )
@@ -117,6 +120,15 @@ def forwarded_request_fields(
         added.append((b"X-Forwarded-Host", host.encode()))
     added.append((b"Forwarded", _appended(forwarded, _forwarded_element(nearest, host, scheme))))
     return _with_via(kept, version, pseudonym).without(_REPLACED).plus(*added)
+
+
+def hops_left(method: bytes, fields: Fields) -> int | None:
+    """How many more times a request may be passed on; None where it does not say (RFC 9110 7.6.2).
+
+    Only TRACE and OPTIONS do, and a value that is no number says nothing.
+    """
+    value = fields.get(b"max-forwards") if method in _COUNTED_METHODS else None
+    return delta_seconds(value) if value is not None else None
 
 
 def response_via(fields: Fields, version: str, pseudonym: str) -> Fields:

@@ -74,6 +74,17 @@ class Parts:
             before += each.size
         raise ValueError(f"byte {position} is not there")
 
+    def missing_of(self, wanted: ByteRange) -> ByteRange | None:
+        """The range that has all that is missing of `wanted`; None if nothing is."""
+        first, last = wanted.first, wanted.last
+        for each in self.ranges:
+            if each.first <= first <= each.last:
+                first = each.last + 1
+        for each in reversed(self.ranges):
+            if each.first <= last <= each.last:
+                last = each.first - 1
+        return ByteRange(first, last) if first <= last else None
+
     def missing(self) -> tuple[int, int | None] | None:
         """The range, its end open, that has all that is missing; None if that is everything."""
         first = 0 if self.ranges[0].first > 0 else self.ranges[0].last + 1
@@ -144,6 +155,18 @@ def first_position(passed: bytes) -> int | None:
     return ranges[0].first
 
 
+def passed_positions(passed: bytes, length: int | None) -> ByteRange | None:
+    """Which bytes the range that `passed_range` gave asks for, of a representation of that length.
+
+    None where it has none of them, or the length is not known and would have to be.
+    """
+    ranges = parse_ranges(passed, _ENDLESS if length is None else length)
+    if not isinstance(ranges, tuple):
+        return None
+    (wanted,) = ranges
+    return wanted if wanted.last < _ENDLESS - 1 else None
+
+
 def satisfied_ranges(
     request_fields: Fields, stored_fields: Fields, parts: Parts
 ) -> tuple[ByteRange, ...] | None:
@@ -193,6 +216,17 @@ def completing_fields(stored: Fields, parts: Parts) -> tuple[tuple[bytes, bytes]
     return ((b"Range", asked), (b"If-Range", validator))
 
 
+def extending_fields(
+    stored: Fields, parts: Parts, wanted: ByteRange
+) -> tuple[tuple[bytes, bytes], ...]:
+    """The request fields that ask for what is missing of a range; () if that is all of it, nothing,
+    or can't be combined with what is there."""
+    missing, validator = parts.missing_of(wanted), strong_validator(stored)
+    if missing is None or missing == wanted or validator is None:
+        return ()
+    return ((b"Range", b"bytes=%d-%d" % (missing.first, missing.last)), (b"If-Range", validator))
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Some bytes of a combined content, and where they are: from `start` up to `stop`."""
@@ -235,6 +269,28 @@ def combine(stored: Parts, new: Parts) -> tuple[Parts, tuple[Piece, ...]] | None
     if len(ranges) > MAX_PARTS:
         return None
     return Parts(tuple(ranges), length), tuple(pieces)
+
+
+def cut_out(parts: Parts, pieces: tuple[Piece, ...], wanted: ByteRange) -> tuple[Piece, ...] | None:
+    """The pieces of a combination that `wanted` is made of; None if something of it is not there.
+
+    Nor may there be a new byte that is not wanted: new content is read once, from its beginning.
+    """
+    if not parts.has(wanted):
+        return None
+    start = parts.offset(wanted.first)
+    stop = start + wanted.size
+    chosen: list[Piece] = []
+    at = 0
+    for piece in pieces:
+        size = piece.stop - piece.start
+        first, last = max(start, at) - at, min(stop, at + size) - at
+        if piece.new and (first, last) != (0, size):
+            return None
+        if first < last:
+            chosen.append(Piece(piece.new, piece.start + first, piece.start + last))
+        at += size
+    return tuple(chosen)
 
 
 def combined_fields(stored: Fields, new: Fields) -> Fields:

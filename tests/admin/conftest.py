@@ -17,7 +17,7 @@ from tests.kit.toml import merged
 from tests.proxy.parts import ServedEdge, edge_config, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from aiohttp import ClientResponse, web
@@ -121,7 +121,7 @@ async def answered(response: ClientResponse) -> Called:
 async def admin_port(
     folder: Path,
     origin: ScriptedOrigin,
-    aiohttp_client: AiohttpClient,
+    aiohttp_client: Callable[[web.Application], Awaitable[TestClient[Any, Any]]],
     config: Mapping[str, Any],
 ) -> AsyncIterator[AdminPort]:
     """The admin port of an edge in front of `origin`, with `config` laid on TWO_SITES."""

@@ -28,7 +28,11 @@ SHOWN = "Ctrl-C ends it all."
 SHOWN_WITHIN = 60.0
 GONE_WITHIN = 30.0
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
+    # One demo for all of them: two that start at the same moment would want the same ports.
+    pytest.mark.xdist_group("demo"),
+]
 
 
 class Demo:

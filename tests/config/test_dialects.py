@@ -111,6 +111,19 @@ def test_toml_s_own_dates_are_read(tmp_path: Path) -> None:
             "admin.dialects.brilliant_directories.areas.shop.css[0]",
             "picks nothing",
         ),
+        *(
+            (
+                dialects(brilliant_directories={"areas": {"shop": {"css": ["tag:css", pick]}}}),
+                "admin.dialects.brilliant_directories.areas.shop.css[1]",
+                says,
+            )
+            for pick, says in (
+                ("url:style.css", "neither an http(s) URL nor a path"),
+                ("prefix:assets/", "neither an http(s) URL nor a path"),
+                ("url:/a b", "must be percent-encoded"),
+                ("type:css", "no media type"),
+            )
+        ),
         (token(expires="2027-01-31T18:00:00"), "admin.tokens[0].expires", "is not a moment"),
         (token(expires="soon"), "admin.tokens[0].expires", "is not a moment"),
         (token(rate="0/1s"), "admin.tokens[0].rate", "at least one call"),

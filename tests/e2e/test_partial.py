@@ -243,8 +243,12 @@ async def test_a_completion_of_another_length_than_it_says_is_broken_off(
     await part(edge, "0-99")
     wrong = FRESH | ETAG | {"Content-Range": "bytes 100-899/900"}
     origin.route("/", Answer(206, wrong, TEXT[100:800], framing="chunked"))
-    with pytest.raises(MessageCut):
-        await edge.get("/")
+    try:
+        answer = await edge.get("/")
+    except MessageCut:
+        pass  # It had begun by the time when that showed.
+    else:
+        assert (answer.status, answer.cache_status["detail"]) == (502, "origin-protocol-error")
     origin.route("/", Ranged(TEXT))
     assert (await edge.get("/")).body == TEXT
 

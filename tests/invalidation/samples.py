@@ -13,6 +13,7 @@ from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.journal import Record
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.semantics.key import target_id
+from edgeproxy.semantics.url_hash import url_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +88,7 @@ _KEYS: list[dict[str, Any]] = [
     *({"target": target} for target in (b"/", b"/p", b"/p?")),
     *({"source": source} for source in ("https://img.test/i.jpg", "/i.jpg")),
     {"source_host": "img.test"},
+    {"hash": url_hash("shop.test", b"/p")},
     *({"prefix": prefix} for prefix in (b"/", b"/p", b"/_next/image")),
 ]
 _CONDITIONS: list[dict[str, Any]] = [
@@ -96,6 +98,7 @@ _CONDITIONS: list[dict[str, Any]] = [
     *({"content_type": wanted} for wanted in ("text/plain", "image/*")),
     *({"status": status} for status in (200, 404)),
     {"tag": "p-1"},
+    {"hash": url_hash("shop.test", b"/_next/image?url=%2Fi.jpg")},
     {"prefix": b"/_next"},
 ]
 
@@ -167,6 +170,7 @@ def picks(selector: Selector, stored: StoredResponse) -> bool:
     source_hosts = [source.split("/")[2] for source in sources if source.startswith("http")]
     return all(
         [
+            selector.hash in ("", url_hash(stored.host, stored.target)),
             selector.site == stored.site,
             selector.environment in (None, stored.environment),
             not selector.tag or selector.tag in tags,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from edgeproxy.invalidation.selectors import Selector
+from edgeproxy.semantics.url_hash import url_hash
 from tests.invalidation.samples import picks, response, responses, selectors
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 HOME = Selector.by_tag("shop", "home")
 PAGE = Selector.by_url("shop", None, b"/page")
+HASH = Selector("shop", hash=url_hash("a.test", b"/page"))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,11 @@ PAGE = Selector.by_url("shop", None, b"/page")
         pytest.param(
             Selector.by_url("shop", "a.test", b"/page"), {"host": "a.test:81"}, False, id="port"
         ),
+        pytest.param(HASH, {"host": "a.test", "scheme": "http"}, True, id="hash: any scheme"),
+        pytest.param(HASH, {"host": "a.test", "buster": b"T"}, True, id="hash: cb: copies too"),
+        pytest.param(HASH, {"host": "b.test"}, False, id="hash: another host"),
+        pytest.param(HASH, {"host": "a.test", "target": b"/p"}, False, id="hash: another target"),
+        pytest.param(HASH, {"host": "a.test", "site": "blog"}, False, id="hash: another site"),
         pytest.param(Selector.by_everything("shop"), {}, True, id="everything"),
         pytest.param(
             Selector.by_everything("shop"), {"site": "blog"}, False, id="everything: of its site"

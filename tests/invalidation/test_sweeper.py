@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeproxy.invalidation import applying as applying_module
 from edgeproxy.invalidation import sweeper as sweeper_module
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.invalidation.sweeper import settle_if_empty
@@ -75,7 +76,7 @@ async def test_of_rules_with_one_selector_the_last_counts(worker: Worker) -> Non
 async def test_more_rows_and_records_than_one_step_takes(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper_module, "_ROWS", 3)
+    monkeypatch.setattr(applying_module, "ROWS", 3)
     monkeypatch.setattr(sweeper_module, "_RECORDS", 2)
     for number in range(10):
         await worker.store(f"a{number}", tags=("home",))

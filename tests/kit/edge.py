@@ -27,6 +27,7 @@ class EdgeProcess:
 
     `config` is laid on a configuration with one site, `default`, in front of `origin`; `site` on
     that site. With `flags` there is no configuration file: they follow `--listen` and `--admin`.
+    `sabotage` names a function of `tests.e2e.sabotage` that breaks it beforehand.
     The object can be started again after it was stopped or killed, with the same ports and folder.
     """
 
@@ -41,6 +42,7 @@ class EdgeProcess:
         site: Mapping[str, Any] | None = None,
         flags: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
+        sabotage: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -48,6 +50,8 @@ class EdgeProcess:
         self._public = PortLease()
         self._admin = PortLease()
         self._env = dict(env or {})
+        if sabotage is not None:
+            self._env["KIT_SABOTAGE"] = sabotage
         self._flags = flags
         self._process: Forked | None = None
         self._readers: list[asyncio.Task[None]] = []

@@ -9,6 +9,7 @@ This module is both sides: `spawn` in the tests, and, run as a program, the proc
 import asyncio
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import selectors
@@ -154,6 +155,8 @@ def _run(main: object, request: dict[str, object], output: Sequence[int]) -> int
     sys.argv = ["edgeproxy", *arguments]
     status = 1
     try:
+        if sabotage := env.get("KIT_SABOTAGE"):
+            getattr(importlib.import_module("tests.e2e.sabotage"), sabotage)()
         status = main(arguments)
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)

@@ -107,3 +107,9 @@ async def other_worker(
         await asyncio.wait_for(server.close(), PATIENCE)
         for flight in worker.flights.values():
             await flight.spool.close()
+
+
+def readers(served: ServedEdge, target: str) -> int:
+    """How many wait for the fetch of a page."""
+    flight = served.fetching.find_flight(primary_of(target))
+    return flight.readers if flight is not None else 0

@@ -22,7 +22,7 @@ from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.key import cache_key
-from tests.kit import Connection, Response, ScriptedOrigin
+from tests.kit import Answer, Connection, OriginRequest, Response, ScriptedOrigin
 from tests.kit.http import encode_fields
 from tests.kit.toml import merged
 
@@ -171,7 +171,7 @@ class ServedEdge:
     @property
     def refreshes(self) -> int:
         """How many run in the background."""
-        return len(self.edge._handler._refreshes)
+        return len(self.edge._handler._parts.refreshing._tasks)
 
     # What it looks like from outside.
 
@@ -250,3 +250,18 @@ async def running(
     finally:
         listener.close()
         await asyncio.wait_for(edge.close(), PATIENCE)
+
+
+class Versions:
+    """A page that says how often it was asked for; each answer waits for `go`."""
+
+    def __init__(self, fields: dict[str, str], *, held: bool = False) -> None:
+        self.fields = fields
+        self.count = 0
+        self.go = asyncio.Event()
+        if not held:
+            self.go.set()
+
+    def __call__(self, request: OriginRequest) -> Answer:
+        self.count += 1
+        return Answer(200, self.fields, b"version %d" % self.count, hold=self.go)

@@ -126,6 +126,10 @@ def test_classify(
     expected: Pass | None,
 ) -> None:
     assert classify(method, Fields(fields), has_body) == expected
+    asked = classify(method, Fields(fields), has_body, only_if_cached=True)
+    # RFC 9111 5.2.1.7
+    may_wait = isinstance(expected, Pass) and expected.fwd == "request"
+    assert asked == (Refuse(504, "only-if-cached") if may_wait else expected)
 
 
 # -- with nothing stored
@@ -311,6 +315,55 @@ def test_fresh(
             {"max_age": 50, "honour": True},
             Revalidate("stale", on_error=False, detail="max-age"),
             id="9111-5.2.1.1: max-age, though it could be refreshed behind",
+        ),
+        pytest.param(
+            {"swr": 50},
+            101,
+            {"max_age": 200, "honour": True},
+            Revalidate("stale", on_error=False, detail="max-age"),
+            id="9111-5.2.1.1: max-age wants nothing stale",
+        ),
+        pytest.param(
+            {},
+            101,
+            {"max_age": 200, "max_stale": 10, "honour": True},
+            Stale(-1, refresh=True, detail="max-stale"),
+            id="9111-5.2.1.1: but for max-stale next to it",
+        ),
+        pytest.param(
+            {"swr": 50},
+            101,
+            {"max_age": 200},
+            Stale(-1, refresh=True, detail="stale-while-revalidate"),
+            id="max-age of what is stale, not honoured",
+        ),
+        pytest.param(
+            {},
+            150,
+            {"stale_if_error": 50, "honour": True},
+            Revalidate("stale", on_error=True),
+            id="5861-4: the request's own stale-if-error",
+        ),
+        pytest.param(
+            {},
+            151,
+            {"stale_if_error": 50, "honour": True},
+            Revalidate("stale", on_error=False),
+            id="5861-4: past the request's own",
+        ),
+        pytest.param(
+            {"no_stale": True},
+            150,
+            {"stale_if_error": 50, "honour": True},
+            Revalidate("stale", on_error=False),
+            id="9111-4.2.4: the origin forbids what the request would take",
+        ),
+        pytest.param(
+            {},
+            150,
+            {"stale_if_error": 50},
+            Revalidate("stale", on_error=False),
+            id="the request's own stale-if-error, not honoured",
         ),
         pytest.param(
             {"swr": 50},

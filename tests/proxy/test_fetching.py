@@ -1,4 +1,4 @@
-"""Fetching for the cache: what is stored and what is not, one fetch for all, and purges exact."""
+"""Fetching for the cache: one fetch for all who ask, on the whole node, and purges exact."""
 
 from __future__ import annotations
 
@@ -20,245 +20,24 @@ from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.key import target_id
 from tests.invalidation.samples import response
 from tests.kit import CLOSE, Answer, MessageCut, OriginRequest
-from tests.proxy.other_worker import OtherWorker, other_worker, primary_of
-from tests.proxy.parts import PATIENCE, ServedEdge, by_tag, by_url, edge_request
+from tests.proxy.other_worker import OtherWorker, other_worker, primary_of, readers
+from tests.proxy.parts import PATIENCE, ServedEdge, Versions, by_tag, by_url, edge_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from edgeproxy.cache.bodies import ReadBody
-    from tests.kit import Response, ScriptedOrigin
+    from tests.kit import ScriptedOrigin
 
     Serve = Callable[..., Awaitable[ServedEdge]]
 
 FRESH = {"Cache-Control": "max-age=60"}
-STRICT = {"Cache-Control": "max-age=60, stale-while-revalidate=0, stale-if-error=0"}
 ON_ERROR = {"Cache-Control": "max-age=60, stale-while-revalidate=0, stale-if-error=600"}
 GRACE = {"Cache-Control": "max-age=60, stale-while-revalidate=600, stale-if-error=600"}
 
 
-def missed(response: Response) -> dict[str, str | bool]:
-    """The Cache-Status of a response that was fetched, without what all of them have."""
-    status = response.cache_status
-    assert "hit" not in status
-    return {name: value for name, value in status.items() if name not in ("fwd", "fwd-status")}
-
-
 BROKEN = [b"HTTP/1.1 2", CLOSE]
 """No response, and too much of one for another try."""
-
-
-class Versions:
-    """A page that says how often it was asked for; each answer waits for `go`."""
-
-    def __init__(self, fields: dict[str, str], *, held: bool = False) -> None:
-        self.fields = fields
-        self.count = 0
-        self.go = asyncio.Event()
-        if not held:
-            self.go.set()
-
-    def __call__(self, request: OriginRequest) -> Answer:
-        self.count += 1
-        return Answer(200, self.fields, b"version %d" % self.count, hold=self.go)
-
-
-# -- what may be stored
-
-
-@pytest.mark.parametrize(
-    ("answer", "site", "reason"),
-    [
-        pytest.param(
-            Answer(200, {"Cache-Control": "no-store"}, b"x"), {}, "no-store", id="9111-5.2.2.5"
-        ),
-        pytest.param(
-            Answer(200, {"Cache-Control": "private"}, b"x"), {}, "private", id="9111-5.2.2.7"
-        ),
-        pytest.param(Answer(200, {**FRESH, "Vary": "*"}, b"x"), {}, "vary-star", id="9111-4.1"),
-        pytest.param(Answer(200, {}, b"x"), {}, "no-freshness", id="9111-3: no freshness"),
-        pytest.param(
-            Answer(200, {**FRESH, "Set-Cookie": "a=b"}, b"x"), {}, "set-cookie", id="a cookie"
-        ),
-        pytest.param(
-            Answer(200, {**FRESH, "Cache-Tag": "a,b,c"}, b"x"),
-            {"tags": {"max_tags": 2}},
-            "tag-limit",
-            id="more tags than there may be: not one is dropped",
-        ),
-        pytest.param(
-            Answer(200, FRESH, b"x", framing="close"), {}, "unframed", id="9112-8: cut or whole?"
-        ),
-        pytest.param(Answer(206, FRESH, b"x"), {}, "status", id="9111-3.3: a part"),
-        pytest.param(Answer(412, FRESH, b"x"), {}, "status", id="9110-15.5.13"),
-        pytest.param(Answer(428, FRESH, b"x"), {}, "status", id="6585-3"),
-    ],
-)
-async def test_what_is_not_stored_says_why_and_is_remembered_so(
-    serve: Serve, origin: ScriptedOrigin, answer: Answer, site: dict[str, Any], reason: str
-) -> None:
-    served = await serve(site={**site, "cache": {"uncacheable_ttl": 30}})
-    origin.route("/", answer)
-    first = await served.get("/")
-    assert (first.status, first.body) == (answer.status, b"x")
-    assert missed(first) == {"detail": reason}
-    assert first.cache_status["fwd"] == "uri-miss"
-    assert served.stored() == []
-    second = (await served.get("/")).cache_status
-    assert (second["fwd"], second["detail"]) == ("bypass", f"uncacheable; {reason}")
-    served.clock.now += 30
-    assert missed(await served.get("/")) == {"detail": reason}, "it is tried again then"
-    assert origin.counts["/"] == 3
-
-
-async def test_what_turns_out_cacheable_is_no_longer_remembered_as_not(
-    served: ServedEdge, origin: ScriptedOrigin
-) -> None:
-    go = asyncio.Event()
-
-    def reply(request: OriginRequest) -> Answer:
-        if request.field("authorization"):
-            return Answer(200, {"Cache-Control": "no-store"}, b"mine")
-        return Answer(200, FRESH, b"page", hold=go)
-
-    origin.route("/", reply)
-    asking = asyncio.create_task(served.get("/"))
-    await origin.seen("/")
-    await served.get("/", {"Authorization": "Basic YQ=="})
-    assert served.edge.notes(by_url("/")) != []
-    go.set()
-    await asking
-    assert served.edge.notes(by_url("/")) == []
-    await served.purge(by_url("/"))
-    assert (await served.get("/")).cache_status["fwd"] == "uri-miss"
-
-
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-async def test_an_error_says_nothing_of_the_page(
-    served: ServedEdge, origin: ScriptedOrigin, status: int
-) -> None:
-    origin.route("/", Answer(status, {"Cache-Control": "no-store"}, b"x"))
-    assert (await served.get("/")).status == status
-    origin.route("/", Answer(200, FRESH, b"page"))
-    found = await served.get("/")
-    assert (found.cache_status["fwd"], found.body) == ("uri-miss", b"page")
-
-
-async def test_all_that_is_kept_of_a_response(served: ServedEdge, origin: ScriptedOrigin) -> None:
-    await served.purge(by_tag("other"))
-
-    def reply(_: OriginRequest) -> Answer:
-        served.clock.now += 2
-        fields = {
-            "Cache-Control": 'max-age=60, private="x-mine"',
-            "Cache-Tag": "b, a",
-            "Vary": "X-B, X-A",
-            "X-Mine": "1",
-            "Connection": "X-Hop",
-            "X-Hop": "1",
-        }
-        return Answer(200, fields, b"page")
-
-    origin.route("/a?b", reply)
-    began = served.clock.now
-    await served.get("/cb:t1/a?b", {"X-A": " 1 ", "X-C": "2"}, host="preview.shop.test")
-    (stored,) = served.stored()
-    assert (stored.site, stored.environment) == ("shop", "preview")
-    assert (stored.scheme, stored.host, stored.target) == ("http", "preview.shop.test", b"/a?b")
-    assert (stored.buster, stored.target_id) == (b"t1", target_id("shop", b"/a?b"))
-    assert (stored.request_time, stored.response_time) == (began, began + 2)
-    assert (stored.position, stored.invalidated, stored.tags) == (1, 0, ("a", "b"))
-    assert stored.selecting == ((b"x-a", b"1"), (b"x-b", None))
-    assert stored.variant == variant_id(stored.selecting)
-    names = {name.lower() for name, _ in stored.fields}
-    assert names == {b"cache-control", b"cache-tag", b"vary", b"content-length", b"via", b"date"}
-    assert (stored.status, stored.reason, stored.body.length) == (200, b"OK", 4)
-
-
-async def test_a_site_may_store_what_only_the_end_of_the_connection_ends(
-    serve: Serve, origin: ScriptedOrigin
-) -> None:
-    served = await serve(site={"cache": {"store_unframed": True}})
-    origin.route("/", Answer(200, FRESH, b"page", framing="close"))
-    await served.get("/")
-    assert (await served.get("/")).cache_status["hit"] is True
-
-
-# -- bodies beyond the bound
-
-
-@pytest.fixture
-async def small(serve: Serve) -> ServedEdge:
-    """An edge that stores bodies of up to 1000 bytes."""
-    return await serve(config={"store": {"max_object_bytes": 1000}})
-
-
-@pytest.mark.parametrize("size", [1000, 1001, 5_000_000])
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_too_large_a_body_passes_through(
-    small: ServedEdge, origin: ScriptedOrigin, framing: str, size: int
-) -> None:
-    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
-    origin.route("/", Answer(200, FRESH, framing=framing, chunks=(body[:600], body[600:])))
-    for _ in range(2):
-        assert (await small.get("/")).body == body
-    fits = size <= 1000
-    assert len(small.stored()) == fits
-    if framing == "length" and not fits:
-        assert small.edge.notes(by_url("/"))[0].endswith("too-large"), "known from the first"
-    assert origin.counts["/"] == (1 if fits else 2)
-
-
-async def test_all_who_wait_get_a_body_that_outgrows_the_store(
-    small: ServedEdge, origin: ScriptedOrigin
-) -> None:
-    go = asyncio.Event()
-    chunks = tuple(bytes([at]) * 100_000 for at in range(30))
-    origin.route("/", Answer(200, FRESH, chunks=chunks, framing="chunked", hold=go))
-    asking = [asyncio.create_task(small.get("/")) for _ in range(3)]
-    await origin.seen("/")
-    await small.until(lambda: _readers(small, "/") == 3)
-    go.set()
-    assert {(await each).body for each in asking} == {b"".join(chunks)}
-    assert origin.counts["/"] == 1
-    assert small.stored() == []
-
-
-def _readers(served: ServedEdge, target: str) -> int:
-    """How many wait for the fetch of a page."""
-    flight = served.fetching.find_flight(primary_of(target))
-    return flight.readers if flight is not None else 0
-
-
-async def test_what_can_t_be_kept_is_given_up_with_its_last_reader(
-    small: ServedEdge, origin: ScriptedOrigin
-) -> None:
-    def endless(_: OriginRequest) -> Any:
-        yield b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"
-        while True:
-            yield b"%x\r\n%b\r\n" % (100_000, bytes(100_000))
-
-    origin.route("/", endless)
-    async with await small.connect() as connection:
-        await connection.request("GET", "/")
-        streamed = await connection.start_response()
-        assert len(await streamed.read(1_000_000)) >= 1_000_000
-    await asyncio.wait_for(origin.quiet(), PATIENCE)
-
-
-async def test_what_can_be_kept_is_fetched_to_its_end_for_nobody(
-    served: ServedEdge, origin: ScriptedOrigin
-) -> None:
-    rest = asyncio.Event()
-    head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 8\r\n\r\n"
-    origin.route("/", [head + b"half", rest, b"half"])
-    async with await served.connect() as connection:
-        await connection.request("GET", "/")
-        await (await connection.start_response()).read(4)
-    rest.set()
-    await served.until(served.stored)
-    assert (await served.get("/")).body == b"halfhalf"
-    assert origin.counts["/"] == 1
 
 
 # -- failures
@@ -291,7 +70,7 @@ async def test_a_failure_is_tried_again_by_those_who_only_waited(
     origin.route("/", [go, CLOSE])
     asking = [asyncio.create_task(served.get("/")) for _ in range(3)]
     await origin.seen("/")
-    await served.until(lambda: _readers(served, "/") == 3)
+    await served.until(lambda: readers(served, "/") == 3)
     origin.route("/", Answer(200, FRESH, b"page"))
     go.set()
     answers = [await each for each in asking]
@@ -304,7 +83,7 @@ async def test_once_more_and_no_oftener(served: ServedEdge, origin: ScriptedOrig
     origin.route("/", [go, *BROKEN])
     asking = [asyncio.create_task(served.get("/")) for _ in range(4)]
     await origin.seen("/")
-    await served.until(lambda: _readers(served, "/") == 4)
+    await served.until(lambda: readers(served, "/") == 4)
     go.set()
     assert {(await each).status for each in asking} == {502}
     assert origin.counts["/"] == 2
@@ -319,7 +98,7 @@ async def test_all_who_ask_at_once_share_one_fetch(
     page = Versions(FRESH, held=True)
     origin.route("/", page)
     asking = [asyncio.create_task(served.get("/")) for _ in range(20)]
-    await served.until(lambda: _readers(served, "/") == 20)
+    await served.until(lambda: readers(served, "/") == 20)
     page.go.set()
     answers = [await each for each in asking]
     assert {each.body for each in answers} == {b"version 1"}
@@ -436,173 +215,6 @@ async def test_what_is_in_the_air_when_the_edge_closes_is_broken_off(
             await connection.response()
 
 
-# -- validation (RFC 9111 4.3)
-
-
-async def test_a_304_freshens_what_is_stored(served: ServedEdge, origin: ScriptedOrigin) -> None:
-    first = {**STRICT, "ETag": '"1"', "Last-Modified": "Tue, 14 Nov 2023 20:00:00 GMT"}
-    origin.route("/", Answer(200, {**first, "X-A": "1", "Cache-Tag": "a"}, b"page"))
-    await served.get("/")
-    await served.purge(by_tag("nothing"))
-    served.clock.now += 100
-    origin.route("/", Answer(304, {**STRICT, "ETag": '"1"', "X-A": "2", "Cache-Tag": "b"}))
-    again = await served.get("/", {"If-Modified-Since": "Tue, 14 Nov 2023 19:00:00 GMT"})
-    assert (again.status, again.body, again.field("x-a")) == (200, b"page", "2")
-    assert (again.cache_status["fwd"], again.cache_status["fwd-status"]) == ("stale", "304")
-    asked = origin.requests_for("/")[1]
-    assert asked.field("if-none-match") == '"1"'
-    assert asked.lines("if-modified-since") == ["Tue, 14 Nov 2023 20:00:00 GMT"]
-    (stored,) = served.stored()
-    assert (stored.tags, stored.position) == (("b",), 1)
-    assert stored.response_time == served.clock.now
-    assert (await served.get("/")).cache_status["hit"] is True
-    served.empty_memory()
-    assert (await served.get("/")).body == b"page"
-    assert origin.counts["/"] == 2
-
-
-@pytest.mark.parametrize("tagged", [True, False])
-async def test_what_was_deleted_meanwhile_is_asked_for_as_a_whole(
-    served: ServedEdge, origin: ScriptedOrigin, tagged: bool
-) -> None:
-    go = asyncio.Event()
-    fields = {**STRICT, "ETag": '"1"', "Cache-Tag": "a"}
-
-    def reply(request: OriginRequest) -> Answer:
-        if request.field("if-none-match"):
-            return Answer(304, fields, hold=go)
-        return Answer(200, fields, b"version %d" % origin.counts["/"])
-
-    origin.route("/", reply)
-    await served.get("/")
-    served.clock.now += 100
-    asking = asyncio.create_task(served.get("/"))
-    await origin.seen("/", 2)
-    await served.purge(by_tag("a") if tagged else by_url("/"))
-    go.set()
-    assert (await asking).body == b"version 3"
-    assert origin.counts["/"] == 3
-
-
-async def test_more_tags_in_a_304_than_there_may_be(serve: Serve, origin: ScriptedOrigin) -> None:
-    served = await serve(site={"tags": {"max_tags": 1}})
-    fields = {**STRICT, "ETag": '"1"'}
-
-    def reply(request: OriginRequest) -> Answer:
-        if request.field("if-none-match"):
-            return Answer(304, {**fields, "Cache-Tag": "a, b"})
-        return Answer(200, fields, b"page")
-
-    origin.route("/", reply)
-    await served.get("/")
-    served.clock.now += 100
-    assert (await served.get("/")).body == b"page"
-    assert [stored.tags for stored in served.stored()] == [()]
-    assert origin.counts["/"] == 3, "a response must not lose a tag: the whole was fetched"
-
-
-async def test_a_new_response_takes_the_place_of_the_one_it_was_to_validate(
-    served: ServedEdge, origin: ScriptedOrigin
-) -> None:
-    origin.route("/", Answer(200, STRICT, b"old"))
-    await served.get("/")
-    served.clock.now += 100
-    origin.route("/", Answer(200, {**STRICT, "Vary": "Accept"}, b"new"))
-    assert (await served.get("/")).body == b"new"
-    assert [stored.selecting for stored in served.stored()] == [((b"accept", None),)]
-
-
-async def test_an_error_does_not_take_its_place(served: ServedEdge, origin: ScriptedOrigin) -> None:
-    """RFC 5861 4, though the error says that it may be stored."""
-    origin.route("/", Answer(200, ON_ERROR, b"page"))
-    await served.get("/")
-    served.clock.now += 100
-    origin.route("/", Answer(503, {"Cache-Control": "max-age=3600"}, b"down"))
-    answer = await served.get("/")
-    assert (answer.status, answer.body) == (200, b"page")
-    assert answer.cache_status == {
-        "fwd": "stale",
-        "fwd-status": "503",
-        "ttl": "-40",
-        "detail": "stale-if-error",
-    }
-    assert [stored.status for stored in served.stored()] == [200]
-
-
-# -- refreshes behind the readers
-
-
-async def refreshed(served: ServedEdge) -> None:
-    """Wait until no refresh is under way."""
-    await served.until(lambda: served.refreshes == 0)
-
-
-@pytest.mark.parametrize(
-    ("answer", "body", "origin_asked"),
-    [
-        pytest.param(Answer(200, GRACE, b"new"), b"new", 2, id="a new one"),
-        pytest.param(Answer(404, GRACE, b"gone"), b"gone", 2, id="one that says it is gone"),
-        pytest.param(
-            Answer(200, {"Cache-Control": "no-store"}, b"mine"), b"mine", 3, id="not to be stored"
-        ),
-        pytest.param(Answer(500, GRACE, b"broken"), b"old", 2, id="5861-4: an error"),
-        pytest.param(Answer(429, GRACE, b"slow down"), b"old", 2, id="6585-4: too many requests"),
-        pytest.param(BROKEN, b"old", 2, id="5861-4: nothing at all"),
-    ],
-)
-async def test_a_stale_response_is_refreshed_behind_its_reader(
-    served: ServedEdge, origin: ScriptedOrigin, answer: Any, body: bytes, origin_asked: int
-) -> None:
-    origin.route("/", Answer(200, GRACE, b"old"))
-    await served.get("/")
-    served.clock.now += 100
-    origin.route("/", answer)
-    stale = await served.get("/")
-    assert (stale.body, stale.cache_status["ttl"]) == (b"old", "-40")
-    await refreshed(served)
-    assert (await served.get("/")).body == body
-    await refreshed(served)
-    assert origin.counts["/"] == origin_asked
-
-
-async def test_a_failed_refresh_is_tried_again_after_a_pause(
-    served: ServedEdge, origin: ScriptedOrigin, caplog: pytest.LogCaptureFixture
-) -> None:
-    origin.route("/", Answer(200, GRACE, b"old"))
-    await served.get("/")
-    served.clock.now += 100
-    origin.route("/", BROKEN)
-    asked = []
-    for pause in (0.0, 0.5, 0.5, 1.0, 1.0):
-        served.clock.now += pause
-        assert (await served.get("/")).body == b"old"
-        await refreshed(served)
-        asked.append(origin.counts["/"])
-    assert asked == [2, 2, 3, 3, 4], "after one second, and after two more"
-    assert "the stale copy stays, next try in 1 s" in caplog.text
-    origin.route("/", Answer(200, GRACE, b"new"))
-    served.clock.now += 4
-    await served.get("/")
-    await refreshed(served)
-    assert (await served.get("/")).cache_status["hit"] is True
-    assert origin.counts["/"] == 5
-
-
-async def test_one_refresh_at_a_time(served: ServedEdge, origin: ScriptedOrigin) -> None:
-    origin.route("/", Answer(200, GRACE, b"old"))
-    await served.get("/")
-    served.clock.now += 100
-    page = Versions(GRACE, held=True)
-    origin.route("/", page)
-    for _ in range(5):
-        assert (await served.get("/")).body == b"old"
-    await origin.seen("/", 2)
-    assert served.refreshes == 1
-    page.go.set()
-    await refreshed(served)
-    assert page.count == 1
-
-
 # -- a purge is exact
 
 
@@ -655,7 +267,7 @@ async def test_other_purges_leave_what_is_in_the_air_to_all(
     await origin.seen("/")
     await served.purge(by_url("/other"))
     late = asyncio.create_task(served.get("/"))
-    await served.until(lambda: _readers(served, "/") == 2)
+    await served.until(lambda: readers(served, "/") == 2)
     page.go.set()
     assert (await early).body == (await late).body == b"version 1"
 

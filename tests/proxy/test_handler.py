@@ -204,6 +204,34 @@ async def test_only_if_cached(
         assert answer.cache_status == {"detail": "only-if-cached"}
 
 
+async def test_only_if_cached_goes_no_further_for_what_only_an_origin_can_tell(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    """RFC 9111 5.2.1.7."""
+    answer = await served.get("/", {"Cache-Control": "only-if-cached", "If-Match": "*"})
+    assert (answer.status, answer.cache_status) == (504, {"detail": "only-if-cached"})
+    assert origin.counts["/"] == 0
+
+
+@pytest.mark.parametrize(
+    ("hops", "status", "left"),
+    [
+        pytest.param("0", 200, None, id="9110-7.6.2: no further"),
+        pytest.param("1", 204, "0", id="9110-7.6.2: one less"),
+        pytest.param("many", 204, "many", id="no number"),
+    ],
+)
+async def test_options_goes_as_far_as_it_may(
+    served: ServedEdge, origin: ScriptedOrigin, hops: str, status: int, left: str | None
+) -> None:
+    origin.route("/", Answer(204))
+    answer = await served.get("/", {"Max-Forwards": hops}, method="OPTIONS")
+    assert answer.status == status
+    assert [each.field("max-forwards") for each in origin.requests] == ([left] if left else [])
+    if status == 200:
+        assert (answer.field("content-length"), answer.body) == ("0", b"")
+
+
 @pytest.mark.parametrize(
     ("setting", "asked", "origin_asked"),
     [
@@ -254,6 +282,8 @@ async def test_an_origin_that_fails(
     origin.route("/", script)
     answer = await served.get("/", method=method, body=b"x" if method == "POST" else None)
     await expect_error(served, answer, status, detail)
+    # RFC 9211 2.2
+    assert answer.cache_status["fwd"] == ("uri-miss" if method == "GET" else "method")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -262,6 +292,20 @@ async def test_an_origin_that_is_late(serve: Serve, origin: ScriptedOrigin, meth
     origin.route("/", [PATIENCE])
     answer = await served.get("/", method=method, body=b"x" if method == "POST" else None)
     await expect_error(served, answer, 504, "origin-timeout-first-byte")
+
+
+async def test_what_stands_in_for_an_error_says_that_it_is_stale(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "max-age=60"}, b"page"))
+    await served.get("/")
+    served.clock.now += 60.5
+    origin.route("/", Answer(503))
+    answer = await served.get("/")
+    assert answer.body == b"page"
+    # RFC 9211 2.4: negative, if only by half a second
+    said = {"fwd": "stale", "fwd-status": "503", "ttl": "-1", "detail": "stale-if-error"}
+    assert answer.cache_status == said
 
 
 async def expect_error(served: ServedEdge, answer: Response, status: int, detail: str) -> None:

@@ -22,7 +22,7 @@ from edgeproxy.proxy.incomplete import as_incomplete, as_part
 from edgeproxy.semantics.cache_control import parse_cache_control
 from edgeproxy.semantics.fields import Fields
 from tests.invalidation.samples import response
-from tests.kit import Answer, Response, ScriptedOrigin
+from tests.kit import Answer, OriginRequest, Response, ScriptedOrigin
 from tests.kit.ranged import Ranged
 from tests.proxy.parts import ServedEdge, by_url
 
@@ -120,6 +120,7 @@ async def test_what_is_stale_is_fetched_again_and_made_fresh(
     served.clock.now += 1
     answer = await part(served, "50-149")
     assert answer.cache_status["fwd"] == "partial"
+    assert asked(origin)[-1] == ("bytes=100-149", '"v1"', None)
     again = await part(served, "0-149")
     assert (again.body, again.cache_status) == (TEXT[:150], {"hit": True, "ttl": "600"})
     served.clock.now += 600
@@ -131,14 +132,110 @@ async def test_what_is_stale_is_fetched_again_and_made_fresh(
     assert incomplete(served) == []
 
 
-async def test_without_a_validator_only_what_is_fresh_is_worth_completing(
+def asked(origin: ScriptedOrigin) -> list[tuple[str | None, str | None, str | None]]:
+    """Range, If-Range and If-None-Match of each request that the origin got."""
+    names = ("range", "if-range", "if-none-match")
+    return [tuple(each.field(name) for name in names) for each in origin.requests]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("tag", "hit"),
+    [pytest.param('"v1"', True, id="9111-4.3.4"), pytest.param('"v2"', False, id="9111-4.3.3")],
+)
+async def test_what_is_stale_is_validated(
+    served: ServedEdge, origin: ScriptedOrigin, tag: str, hit: bool
+) -> None:
+    page = Ranged(TEXT)
+    origin.route("/", page)
+    await part(served, "0-99")
+    served.clock.now += 600
+    new = Ranged(TEXT[::-1], page.fields | {"ETag": tag, "X-New": "1"})
+
+    def answer(request: OriginRequest) -> Answer:
+        if request.field("if-none-match") == tag:
+            return Answer(304, new.fields)
+        return new(request)
+
+    origin.route("/", answer)
+    again = await part(served, "10-19")
+    assert asked(origin)[1:] == [("bytes=10-19", None, '"v1"')]
+    assert (again.body, again.field("x-new")) == ((TEXT if hit else TEXT[::-1])[10:20], "1")
+    status = {"fwd": "stale", "fwd-status": "304" if hit else "206", "stored": True}
+    assert again.cache_status == status
+    wider = await part(served, "10-29")
+    assert wider.cache_status.get("hit", False) is hit
+
+
+async def test_a_304_that_matches_nothing_brings_no_part(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    page = Ranged(TEXT)
+    origin.route("/", page)
+    await part(served, "0-99")
+    served.clock.now += 600
+
+    def answer(request: OriginRequest) -> Answer:
+        other = Answer(304, {"ETag": '"other"'})
+        return other if request.field("if-none-match") else page(request)
+
+    origin.route("/", answer)
+    assert (await part(served, "10-19")).body == TEXT[10:20]
+    assert len(origin.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "missing"),
+    [
+        pytest.param(["0-99"], "50-149", "100-149", id="its end"),
+        pytest.param(["100-199"], "50-149", "50-99", id="its beginning"),
+        pytest.param(["100-109"], "50-149", "50-149", id="both"),
+        pytest.param(["0-59", "140-199"], "50-149", "60-139", id="its middle"),
+        pytest.param(["0-59", "100-109"], "50-149", "60-149", id="more than one gap"),
+        pytest.param(["300-399"], "50-149", "50-149", id="all of it"),
+        pytest.param(["800-849"], "-100", "850-899", id="the end of a suffix"),
+        pytest.param(["0-799"], "700-", "800-899", id="up to the end"),
+    ],
+)
+async def test_only_what_is_missing_of_a_range_is_asked_for(
+    served: ServedEdge, origin: ScriptedOrigin, stored: list[str], wanted: str, missing: str
+) -> None:
+    """RFC 9111 3.3."""
+    page = Ranged(TEXT)
+    origin.route("/", page)
+    for each in stored:
+        await part(served, each)
+    answer = await part(served, wanted)
+    first, _, last = wanted.partition("-")
+    expected = TEXT[int(first) if first else -int(last) : int(last) + 1 if first and last else None]
+    assert (answer.body, answer.field("content-length")) == (expected, str(len(expected)))
+    start = int(first) if first else len(TEXT) - int(last)
+    assert answer.field("content-range") == f"bytes {start}-{start + len(expected) - 1}/{len(TEXT)}"
+    condition = None if missing == wanted else '"v1"'
+    assert asked(origin)[len(stored) :] == [(f"bytes={missing}", condition, None)]
+    assert (await part(served, wanted)).cache_status["hit"] is True
+
+
+async def test_what_can_not_be_put_to_a_part_is_asked_for_whole(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    """RFC 9110 15.3.7.3: not under another validator, whatever If-Range was to do."""
+    origin.route("/", Ranged(TEXT))
+    await part(served, "0-99")
+    new = Ranged(TEXT[::-1], {"Cache-Control": "max-age=600", "ETag": '"v2"'}, careless=True)
+    origin.route("/", new)
+    assert (await part(served, "50-149")).body == TEXT[::-1][50:150]
+    assert [each[0] for each in asked(origin)[1:]] == ["bytes=100-149", "bytes=50-149"]
+
+
+async def test_without_a_validator_nothing_is_completed(
     served: ServedEdge, origin: ScriptedOrigin
 ) -> None:
     origin.route("/", Ranged(TEXT, {"Cache-Control": "max-age=600"}))
     await part(served, "0-99")
-    served.clock.now += 600
+    await part(served, "50-149")
     assert (await served.get("/")).body == TEXT
-    assert [each.field("range") for each in origin.requests] == ["bytes=0-99", None]
+    ranges = [each.field("range") for each in origin.requests]
+    assert ranges == ["bytes=0-99", "bytes=50-149", None]
 
 
 async def test_a_new_response_s_fields_are_everybody_s(

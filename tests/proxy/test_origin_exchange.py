@@ -47,6 +47,7 @@ async def test_interim_responses_are_told_of_as_they_come(origin: ScriptedOrigin
     origin.route(
         "/",
         [
+            b"HTTP/1.1 100 Continue\r\n\r\n"
             b"HTTP/1.1 102 Processing\r\n\r\n"
             b"HTTP/1.1 103 Early Hints\r\nLink: a\r\nlink: b\r\n\r\n",
             go_on,
@@ -57,6 +58,7 @@ async def test_interim_responses_are_told_of_as_they_come(origin: ScriptedOrigin
         assert await fetch(client, on_interim=tell) == b"ok"
         assert await fetch(client) == b"ok"
     assert heard.all == [
+        (100, b"Continue", ()),
         (102, b"Processing", ()),
         (103, b"Early Hints", ((b"Link", b"a"), (b"link", b"b"))),
         (104, b"Upload Resumption", ()),

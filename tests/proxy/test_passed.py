@@ -83,6 +83,27 @@ async def test_a_head_response_that_tells_of_another_ends_the_stored_one(
     assert shop.stored() == []
 
 
+@pytest.mark.parametrize(
+    ("head", "hit"),
+    [
+        pytest.param({"ETag": 'W/"1"'}, True, id="the-same-weak-tag"),
+        pytest.param({}, False, id="nothing-that-tells"),
+        pytest.param({"Content-Length": "4"}, False, id="an-equal-length-alone"),
+    ],
+)
+async def test_a_head_response_and_weak_validators(
+    shop: ServedEdge, origin: ScriptedOrigin, head: Mapping[str, str], hit: bool
+) -> None:
+    origin.route("/page", Answer(200, MINUTE | {"ETag": 'W/"1"'}, b"page"))
+    await shop.get("/page")
+    shop.clock.now += 61
+    origin.route("/page", [_head_of(MINUTE | dict(head))])
+    await shop.get("/page", method="HEAD")
+    origin.route("/page", Answer(200, MINUTE, b"new!"))
+    response = await shop.get("/page")
+    assert (response.cache_status.get("hit", False), response.body == b"page") == (hit, hit)
+
+
 async def test_a_head_response_concerns_only_what_it_would_have_selected(
     shop: ServedEdge, origin: ScriptedOrigin
 ) -> None:
@@ -193,6 +214,18 @@ async def test_other_answers_to_unsafe_methods_are_not_stored(
     origin.route("/form", Answer(status, dict(fields) | {"Content-Location": "/form"}, b"x"))
     assert (await shop.get("/form", method=method, body=b"a=b")).status == status
     assert shop.stored() == []
+
+
+async def test_a_post_that_asks_not_to_be_stored(tmp_path: Path, origin: ScriptedOrigin) -> None:
+    """RFC 9111 5.2.1.5, where the site lets readers have a say."""
+    site = {"cache": {"request_cache_control": "honour"}}
+    async with running(tmp_path, origin, clock=Time(), site=site) as shop:
+        fields = MINUTE | {"Content-Location": "/form"}
+        origin.route("/form", Answer(200, fields, b"posted"))
+        await shop.get("/form", {"Cache-Control": "no-store"}, method="POST")
+        assert shop.stored() == []
+        await shop.get("/form", method="POST")
+        assert len(shop.stored()) == 1
 
 
 async def test_a_post_response_too_long_to_store_is_sent_all_the_same(

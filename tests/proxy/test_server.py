@@ -11,7 +11,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from edgeproxy.proxy import protocol
+from edgeproxy.proxy import lingering, protocol
 from edgeproxy.proxy.body import RequestBodyLate, content_length, request_body
 from edgeproxy.proxy.wire import ResponseWriter
 from edgeproxy.semantics.errors import BadRequest
@@ -303,14 +303,14 @@ async def test_an_answer_before_the_end_of_the_body_frees_a_client_that_is_held_
         assert not sending.done()
         held.go_on.set()
         assert (await connection.response()).body == b"hello"
-        await asyncio.wait_for(sending, protocol.LINGER)
+        await asyncio.wait_for(sending, lingering.LINGER)
         assert await closed(connection) == "closed"
 
 
 async def test_a_client_that_never_closes_is_left_alone_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "LINGER", 0.1)
+    monkeypatch.setattr(lingering, "LINGER", 0.1)
     async with serving(hello) as served, await Connection.open(served.url) as connection:
         await connection.send(b"GET / HTTP/1.1\r\n%bConnection: close\r\n\r\n" % HOST)
         assert (await connection.response()).body == b"hello"

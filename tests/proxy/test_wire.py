@@ -8,6 +8,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeproxy.proxy.body import request_body
 from edgeproxy.proxy.wire import ResponseWriter, UnsafeField, render_head
 from edgeproxy.semantics.fields import Fields
 from tests.kit import Connection, MessageCut
@@ -269,7 +270,6 @@ async def test_interim_responses_go_before_the_final_one() -> None:
     async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
         hints = Fields([(b"Link", b"</a>"), (b"Connection", b"x"), (b"Content-Length", b"3")])
         await writer.interim(103, b"Early Hints", hints)
-        await writer.interim(100, b"Continue", NONE)
         await writer.interim(101, b"Switching Protocols", NONE)
         assert not writer.head_sent
         await writer.start(200, b"OK", NONE, 0)
@@ -284,18 +284,22 @@ async def test_interim_responses_go_before_the_final_one() -> None:
     assert await raw_answer(answer, version=b"1.0") == final
 
 
-async def test_the_origins_100_goes_to_a_client_that_waits_for_it_once() -> None:
+async def test_the_origins_100_goes_on_and_is_not_said_twice() -> None:
     @with_writer
     async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
         await writer.interim(100, b"Continue", NONE)
-        await writer.interim(100, b"Continue", NONE)
-        await writer.start(200, b"OK", NONE, 0)
+        body = b"".join([chunk async for chunk in request_body(request)])
+        await writer.start(200, b"OK", NONE, len(body))
+        await writer.write(body)
         await writer.finish()
 
     async with serving(answer) as served, await Connection.open(served.url) as connection:
         await connection.request("PUT", "/", {"Expect": "100-continue", "Content-Length": "1"})
+        continued = b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await connection.reader.readexactly(len(continued)) == continued
+        await connection.send(b"x")
         response = await connection.response()
-        assert [head.start for head in response.interims] == [b"HTTP/1.1 100 Continue"]
+        assert (response.interims, response.body) == ((), b"x")
 
 
 # -- another protocol

@@ -62,6 +62,11 @@ def test_corrected_initial_age(lines: list[str], delay: float, expected: float) 
     assert corrected_initial_age(fields(*lines), NOW - delay, NOW) == expected
 
 
+def test_a_date_without_fractions_makes_nothing_older() -> None:
+    """A response that is fresh for a second is so for all of it, wherever in a second it came."""
+    assert corrected_initial_age(fields(DATE), NOW + 0.9, NOW + 0.95) == pytest.approx(0.05)
+
+
 def test_resident_time_adds_up() -> None:
     assert current_age(5.0, NOW, NOW + 7) == 12.0
 

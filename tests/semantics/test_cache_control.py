@@ -148,6 +148,7 @@ def test_what_restricts_counts_though_malformed_and_what_permits_does_not(
         pytest.param(b'private=""', False, set(), id="empty"),
         pytest.param(b'private="a b"', False, set(), id="no-field-name"),
         pytest.param(b'private="a', False, set(), id="unterminated"),
+        pytest.param(b"private='a'", False, set(), id="single-quoted"),
     ],
 )
 @pytest.mark.parametrize("directive", ["private", "no-cache"])

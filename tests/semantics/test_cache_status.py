@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.semantics.cache_status import CacheStatus, append_member
+from edgeproxy.semantics.cache_status import CacheStatus, append_member, vercel_cache
 from edgeproxy.semantics.structured import Item, Token, parse_list
 from tests.semantics.build import checked, fields, lines_of
 
@@ -70,3 +70,24 @@ def test_it_is_always_one_member_of_a_structured_list(name: str, detail: str, tt
     assert isinstance(member, Item)
     assert isinstance(member.value, Token | str)
     assert list(member.parameters) == ["fwd", "ttl", "detail"]
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (CacheStatus(hit=True, ttl=9), b"HIT"),
+        (CacheStatus(hit=True, ttl=-9, detail="stale"), b"STALE"),
+        (CacheStatus(hit=True, detail="invalidated"), b"STALE"),
+        (CacheStatus(fwd="stale", detail="stale-if-error; timeout"), b"STALE"),
+        (CacheStatus(fwd="stale", fwd_status=304, stored=True), b"REVALIDATED"),
+        (CacheStatus(fwd="stale", fwd_status=200, detail="invalidated"), b"REVALIDATED"),
+        (CacheStatus(fwd="request", stored=True), b"REVALIDATED"),
+        (CacheStatus(fwd="bypass"), b"BYPASS"),
+        (CacheStatus(fwd="method"), b"BYPASS"),
+        *((CacheStatus(fwd=fwd), b"MISS") for fwd in ("uri-miss", "vary-miss", "miss", "partial")),
+        (CacheStatus(detail="bad-request"), None),
+    ],
+    ids=str,
+)
+def test_vercel_s_word_for_it(status: CacheStatus, word: bytes | None) -> None:
+    assert vercel_cache(status) == word

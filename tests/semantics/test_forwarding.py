@@ -12,6 +12,7 @@ from edgeproxy.semantics.forwarding import (
     client_address,
     end_to_end,
     forwarded_request_fields,
+    hops_left,
     response_via,
 )
 from tests.semantics.build import checked, field_values, fields, lines_of, tokens
@@ -306,3 +307,17 @@ def test_forwarding_never_raises_and_always_says_the_same_of_itself(
         assert len(sent.get_all(name)) == 1
     assert sent.get(b"x-forwarded-host") == b"a.b"
     assert trusted or sent.get(b"x-forwarded-for") == b"192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("method", "lines", "hops"),
+    [
+        pytest.param(b"OPTIONS", ["Max-Forwards: 5"], 5, id="7.6.2"),
+        pytest.param(b"TRACE", ["Max-Forwards: 0"], 0, id="7.6.2-no-further"),
+        pytest.param(b"OPTIONS", [], None, id="absent"),
+        pytest.param(b"OPTIONS", ["Max-Forwards: -1"], None, id="no-number"),
+        pytest.param(b"GET", ["Max-Forwards: 0"], None, id="7.6.2-another-method"),
+    ],
+)
+def test_how_far_a_request_may_go(method: bytes, lines: list[str], hops: int | None) -> None:
+    assert hops_left(method, fields(*lines)) == hops

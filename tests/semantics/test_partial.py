@@ -11,7 +11,10 @@ from edgeproxy.semantics.partial import (
     combine,
     combined_fields,
     completing_fields,
+    cut_out,
+    extending_fields,
     first_position,
+    passed_positions,
     passed_range,
     received_part,
     same_representation,
@@ -300,6 +303,79 @@ def test_the_rest_makes_it_whole(drawn: tuple[bytes, list[Parts]]) -> None:
     added = content(original, rest)
     assert both[0].whole
     assert original == b"".join((added if p.new else body)[p.start : p.stop] for p in both[1])
+
+
+@checked
+@given(arrivals(), st.integers(0, 59), st.integers(0, 59))
+def test_what_is_missing_of_a_range_makes_that_whole(
+    drawn: tuple[bytes, list[Parts]], one: int, other: int
+) -> None:
+    original, (there, *others) = drawn
+    for new in others:
+        both = combine(there, new)
+        assert both is not None
+        there = both[0]
+    last = len(original) - 1
+    wanted = ByteRange(min(one, other, last), min(max(one, other), last))
+    missing = there.missing_of(wanted)
+    assert (missing is None) == there.has(wanted)
+    if missing is None:
+        return
+    assert wanted.first <= missing.first <= missing.last <= wanted.last
+    rest = parts((missing.first, missing.last), length=len(original))
+    both = combine(there, rest)
+    assert both is not None
+    pieces = cut_out(*both, wanted)
+    assert pieces is not None
+    body, added = content(original, there), content(original, rest)
+    cut = b"".join((added if p.new else body)[p.start : p.stop] for p in pieces)
+    assert cut == original[wanted.first : wanted.last + 1]
+
+
+@pytest.mark.parametrize(
+    ("new", "wanted"),
+    [
+        pytest.param((20, 29), (5, 14), id="not all of it is there"),
+        pytest.param((10, 29), (5, 14), id="more came than is wanted"),
+    ],
+)
+def test_what_can_not_be_cut_out(new: tuple[int, int], wanted: tuple[int, int]) -> None:
+    both = combine(parts((0, 9)), parts(new))
+    assert both is not None
+    assert cut_out(*both, ByteRange(*wanted)) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "there", "wanted", "expected"),
+    [
+        ([STRONG], parts((0, 9)), (5, 14), ["Range: bytes=10-14", 'If-Range: "a"']),
+        pytest.param([STRONG], parts((0, 9)), (20, 29), [], id="all is missing"),
+        pytest.param([STRONG], parts((0, 9)), (5, 9), [], id="nothing is missing"),
+        pytest.param([WEAK], parts((0, 9)), (5, 14), [], id="no strong validator"),
+    ],
+)
+def test_the_rest_of_a_range_is_asked_for(
+    stored: list[str], there: Parts, wanted: tuple[int, int], expected: list[str]
+) -> None:
+    assert extending_fields(fields(*stored), there, ByteRange(*wanted)) == pairs(*expected)
+
+
+@pytest.mark.parametrize(
+    ("passed", "length", "expected"),
+    [
+        (b"bytes=5-9", 100, ByteRange(5, 9)),
+        (b"bytes=5-9", None, ByteRange(5, 9)),
+        (b"bytes=5-", 100, ByteRange(5, 99)),
+        (b"bytes=-5", 100, ByteRange(95, 99)),
+        pytest.param(b"bytes=5-", None, None, id="no-length"),
+        pytest.param(b"bytes=-5", None, None, id="no-length-for-a-suffix"),
+        pytest.param(b"bytes=100-", 100, None, id="unsatisfiable"),
+    ],
+)
+def test_which_bytes_a_range_asks_for(
+    passed: bytes, length: int | None, expected: ByteRange | None
+) -> None:
+    assert passed_positions(passed, length) == expected
 
 
 def bounds(there: Parts) -> tuple[int, int]:

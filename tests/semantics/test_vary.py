@@ -29,6 +29,9 @@ NONE = Fields()
         pytest.param(["Vary: a b"], None, id="no-field-name"),
         pytest.param(['Vary: "a"'], None, id="quoted"),
         pytest.param(["Vary: a; b"], None, id="wrong-separator"),
+        pytest.param(["Vary: a, X-Forwarded-For"], None, id="what-tells-clients-apart"),
+        pytest.param(["Vary: Forwarded"], None, id="what-tells-clients-apart-by-rfc-7239"),
+        pytest.param(["Vary: X-Forwarded-Proto"], (b"x-forwarded-proto",), id="in-the-key-anyway"),
     ],
 )
 def test_vary_names(lines: list[str], names: tuple[bytes, ...] | None) -> None:

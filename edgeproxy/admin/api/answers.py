@@ -87,6 +87,8 @@ class Entry(Answer):
 
     id: str
     url: str
+    hash: str
+    """Of the URL: what Optimole's `invalidate/asset` takes."""
     environment: str
     cache_buster: str | None
     variant: dict[str, str | None]

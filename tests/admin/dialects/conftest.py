@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
+from aiohttp.test_utils import TestClient, TestServer
 
 from tests.admin.conftest import AdminPort, admin_port, token
-from tests.kit import Answer
+from tests.kit import Answer, ScriptedOrigin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
+    from aiohttp import web
     from pytest_aiohttp.plugin import AiohttpClient
-
-    from tests.kit import ScriptedOrigin
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "master": {},
@@ -75,13 +76,38 @@ async def speaking(
     tmp_path: Path, origin: ScriptedOrigin, aiohttp_client: AiohttpClient
 ) -> AsyncIterator[AdminPort]:
     """The admin port of an edge with two sites, shop and blog, and the tokens of SETTINGS."""
+    async with admin_port(tmp_path, origin, aiohttp_client, settings()) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AdminPort]:
+    """The same for all tests of a module that purge nothing, which are to be marked `refusals`."""
+
+    async def client(app: web.Application) -> TestClient[Any, Any]:
+        made = TestClient(TestServer(app))
+        await made.start_server()
+        return made
+
+    folder = tmp_path_factory.mktemp("refusing")
+    async with (
+        ScriptedOrigin() as origin,
+        admin_port(folder, origin, client, settings()) as made,
+    ):
+        yield made
+        assert made.served.edge.view.catch_up() == 0, "something was purged"
+
+
+refusals = pytest.mark.asyncio(loop_scope="module")
+
+
+def settings() -> dict[str, Any]:
+    """What is laid on the configuration of `admin_port`."""
     tokens = [
         token(name, secret(name), **{"access_hash": token(name, access(name))["hash"], **settings})
         for name, settings in SETTINGS.items()
     ]
-    config = {"admin": {"tokens": tokens}}
-    async with admin_port(tmp_path, origin, aiohttp_client, config) as made:
-        yield made
+    return {"admin": {"tokens": tokens}}
 
 
 PAGES = [

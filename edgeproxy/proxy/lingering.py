@@ -1,0 +1,62 @@
+"""How a reader's connection ends: the last answer arrives, or nobody takes it for a whole one.
+
+Closing with bytes unread makes the kernel send a reset, which may destroy an answer on its way (RFC
+9112 9.6). A body that could not be sent whole must not end like one that was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+
+LINGER: Final = 2.0
+"""Seconds that a client has to close its end once the edge has closed its own."""
+
+# With this, close() sends a reset instead of an orderly end: on, after 0 seconds.
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Break a connection off with a reset, which nobody takes for the end of a body."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
+
+
+class Lingering:
+    """Waits for the client to close a connection whose other direction has ended.
+
+    It is given `LINGER` seconds, and more while it still takes what was sent; `idle_seconds`
+    without taking anything is too long.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, idle_seconds: float
+    ) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._idle_seconds = idle_seconds
+        self._unsent = transport.get_write_buffer_size()
+        self._give_up = loop.time() + idle_seconds
+        self._handle = loop.call_later(LINGER, self._look)
+
+    def cancel(self) -> None:
+        """The connection is gone."""
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        left = self._transport.get_write_buffer_size()
+        if left < self._unsent:
+            self._give_up = self._loop.time() + self._idle_seconds
+        if (not left and not self._unsent) or self._loop.time() >= self._give_up:
+            self._transport.abort()
+            return
+        self._unsent = left
+        self._handle = self._loop.call_later(LINGER, self._look)

@@ -1,0 +1,22 @@
+"""The short name that every URL has here: 32 characters, for APIs that name what they purge so."""
+
+import re
+from base64 import b32encode
+from hashlib import blake2b
+
+_HASH = re.compile(r"[0-9a-z]{32}")
+
+
+def url_hash(host: str, target: bytes) -> str:
+    """The hash of a URL as cache keys have it: host, and canonical target without `cb:` segment.
+
+    The same for both schemes, all variants and all `cb:` copies, and from release to release:
+    BLAKE2b, 20 bytes, in lower-case base 32 (RFC 4648 6).
+    """
+    digest = blake2b(host.encode() + b"\0" + target, digest_size=20, person=b"url").digest()
+    return b32encode(digest).decode().lower()
+
+
+def is_url_hash(text: str) -> bool:
+    """Whether a text looks like a hash: 32 of digits and lower-case letters."""
+    return _HASH.fullmatch(text) is not None

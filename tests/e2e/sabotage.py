@@ -1,0 +1,49 @@
+"""Builds that are broken on purpose, to show that whoever looks for such faults finds them.
+
+Each function breaks one promise in the process that calls it, before anything is started there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeproxy.cache.changes import Changes
+from edgeproxy.invalidation.view import JournalView
+from edgeproxy.proxy.keeping import Keeping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def deaf_workers() -> None:
+    """Workers that read the journal when they start, and never again."""
+    catch_up = JournalView.catch_up
+
+    def once(view: JournalView) -> int:
+        if not hasattr(view, "_sabotaged"):
+            view._sabotaged = catch_up(view)  # type: ignore[attr-defined]
+        position: int = view._sabotaged  # type: ignore[attr-defined]
+        return position
+
+    JournalView.catch_up = once  # type: ignore[method-assign]
+
+
+def late_positions() -> None:
+    """A response bears the journal's position of when it came, not of when it was asked for."""
+    storable = Keeping.storable
+
+    def late(
+        keeping: Keeping, request: Any, answer: Any, position: int, *rest: Any, **more: Any
+    ) -> Any:
+        return storable(keeping, request, answer, keeping._view.catch_up(), *rest, **more)
+
+    Keeping.storable = late  # type: ignore[method-assign]
+
+
+def idle_sweeps() -> None:
+    """Rules are dropped as if they had been applied to what is stored."""
+
+    def sweep(changes: Changes, txn: object, actions: Iterable[object]) -> int:
+        return 0
+
+    Changes.sweep = sweep  # type: ignore[method-assign, assignment]

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from edgeproxy.admin.api.answers import (
+from edgeproxy.admin.api.node_answers import (
     EnvironmentItem,
     JobItem,
     JobsAnswer,

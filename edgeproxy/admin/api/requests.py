@@ -1,98 +1,36 @@
-"""What the own API takes: bodies and query parameters, checked, and described for OpenAPI.
-
-What JSON Schema has no words for is a `format` of ours: `url`, `url-or-path`, `host`, `re2`,
-`site` and `cursor`.
-"""
+"""What the own API takes: bodies and query parameters, checked, and described for OpenAPI."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from edgeproxy.admin.api.kinds import (
+    FIELD_VALUE,
+    MAX_CONDITIONS,
+    MAX_FIELDS,
+    MAX_IN_QUERY,
+    MAX_PATTERNS,
+    MAX_SELECTORS,
+    MAX_TEXT,
+    TOKEN,
+    Cursor,
+    Glob,
+    Host,
+    Limit,
+    MediaType,
+    Pattern,
+    SiteName,
+    Status,
+    Tag,
+    Text,
+    Url,
+    UrlOrPath,
+)
 from edgeproxy.config.server import Environment
-from edgeproxy.invalidation.patterns import MAX_PATTERN
 from edgeproxy.invalidation.service import MAX_DEADLINE
-
-# Bounds of one call. What selects more is better said with one tag.
-MAX_SELECTORS = 10_000
-MAX_PATTERNS = 100
-MAX_CONDITIONS = 500
-MAX_LIMIT = 1000
-_MAX_TEXT = 8192
-_MAX_IN_QUERY = 2048
-_MAX_FIELDS = 100
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NO_CONTROL = r"^[^\u0000-\u001f\u007f-\u009f]+$"
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/(?:[A-Za-z0-9!#$&^_.+-]+|\*)")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-
-
-def _no_control(text: str) -> str:
-    # RFC 9110 5.5 lets no field bear them, so no tag has any.
-    if _CONTROL.search(text):
-        raise PydanticCustomError("control", "must not have control characters")
-    return text
-
-
-def _media_type(text: str) -> str:
-    if _MEDIA_TYPE.fullmatch(text) is None:
-        raise PydanticCustomError("media_type", 'must be a media type, or one like "image/*"')
-    return text
-
-
-def _method(text: str) -> str:
-    if _TOKEN.fullmatch(text) is None:
-        raise PydanticCustomError("method", "must be a method (RFC 9110 9.1)")
-    return text
-
-
-def _decimal(value: object) -> object:
-    # Left to itself, pydantic takes " 1_0" for 10.
-    if not isinstance(value, str) or not value.isascii() or not value.isdigit():
-        raise PydanticCustomError("decimal", "must be a number, in digits")
-    return int(value[:9])
-
-
-def _integral(value: object) -> object:
-    # To JSON Schema 200.0 is an integer.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT)]
-Tag: TypeAlias = Annotated[
-    Text, AfterValidator(_no_control), Field(json_schema_extra={"pattern": _NO_CONTROL})
-]
-UrlOrPath: TypeAlias = Annotated[Text, Field(json_schema_extra={"format": "url-or-path"})]
-Url: TypeAlias = Annotated[Text, Field(json_schema_extra={"format": "url"})]
-Host: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=261, json_schema_extra={"format": "host"})
-]
-Pattern: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=MAX_PATTERN, json_schema_extra={"format": "re2"})
-]
-Glob: TypeAlias = Annotated[
-    str,
-    AfterValidator(_no_control),
-    Field(min_length=1, max_length=200, json_schema_extra={"pattern": _NO_CONTROL}),
-]
-SiteName: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=200, json_schema_extra={"format": "site"})
-]
-MediaType: TypeAlias = Annotated[
-    str,
-    AfterValidator(_media_type),
-    Field(max_length=255, json_schema_extra={"pattern": f"^{_MEDIA_TYPE.pattern}$"}),
-]
-Status: TypeAlias = Annotated[int, Field(ge=100, le=599), BeforeValidator(_integral)]
-Limit: TypeAlias = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_decimal)]
-Cursor: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=_MAX_IN_QUERY, json_schema_extra={"format": "cursor"})
-]
 
 
 def _tidy(schema: dict[str, Any]) -> None:
@@ -247,6 +185,12 @@ class TokenRequest(Body):
     """One URL, or one path of the site."""
 
 
+def _method(text: str) -> str:
+    if TOKEN.fullmatch(text) is None:
+        raise PydanticCustomError("method", "must be a method (RFC 9110 9.1)")
+    return text
+
+
 class ExplainRequest(Body):
     """A request of a reader, as it would come to the public port."""
 
@@ -255,21 +199,21 @@ class ExplainRequest(Body):
     method: Annotated[
         str,
         AfterValidator(_method),
-        Field(min_length=1, max_length=32, json_schema_extra={"pattern": f"^{_TOKEN.pattern}$"}),
+        Field(min_length=1, max_length=32, json_schema_extra={"pattern": f"^{TOKEN.pattern}$"}),
     ] = "GET"
     """Its method."""
     fields: Annotated[
         dict[
             Annotated[str, Field(min_length=1, max_length=256)],
-            Annotated[str, Field(max_length=_MAX_TEXT)],
+            Annotated[str, Field(max_length=MAX_TEXT)],
         ],
         Field(
-            max_length=_MAX_FIELDS,
+            max_length=MAX_FIELDS,
             json_schema_extra={
-                "propertyNames": {"pattern": f"^{_TOKEN.pattern}$", "maxLength": 256},
+                "propertyNames": {"pattern": f"^{TOKEN.pattern}$", "maxLength": 256},
                 "additionalProperties": {
                     "type": "string",
-                    "maxLength": _MAX_TEXT,
+                    "maxLength": MAX_TEXT,
                     "pattern": r"^[\t\u0020-\u007e\u0080-\u00ff]*$",
                 },
             },
@@ -280,7 +224,7 @@ class ExplainRequest(Body):
     @model_validator(mode="after")
     def _fields_can_be_sent(self) -> ExplainRequest:
         for name, value in self.fields.items():
-            if _TOKEN.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
+            if TOKEN.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
                 raise PydanticCustomError(
                     "field", "fields: {name} is no header field", {"name": repr(name)}
                 )
@@ -328,11 +272,11 @@ class EnvironmentQuery(SiteQuery):
 class EntriesQuery(EnvironmentQuery):
     """Which stored responses: those that meet all that is given."""
 
-    url: Annotated[UrlOrPath, Field(max_length=_MAX_IN_QUERY)] = ""
+    url: Annotated[UrlOrPath, Field(max_length=MAX_IN_QUERY)] = ""
     """For this URL, or for this path on any host."""
-    tag: Annotated[Tag, Field(max_length=_MAX_IN_QUERY)] = ""
+    tag: Annotated[Tag, Field(max_length=MAX_IN_QUERY)] = ""
     """With this tag."""
-    prefix: Annotated[UrlOrPath, Field(max_length=_MAX_IN_QUERY)] = ""
+    prefix: Annotated[UrlOrPath, Field(max_length=MAX_IN_QUERY)] = ""
     """For URLs, or paths, that begin so."""
     host: Host = ""
     """For this host."""

@@ -6,7 +6,16 @@ from functools import cache
 
 from aiohttp import web
 
-from edgeproxy.admin.api import answers, journal, looking, node, openapi, purging, requests
+from edgeproxy.admin.api import (
+    answers,
+    journal,
+    looking,
+    node,
+    node_answers,
+    openapi,
+    purging,
+    requests,
+)
 from edgeproxy.admin.api.endpoint import (
     DRY_RUN,
     IDEMPOTENCY_KEY,
@@ -63,23 +72,23 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "GET", "/jobs", "jobs", "List jobs, the newest first",
-        ("read",), node.jobs, answers.JobsAnswer, query=requests.PageQuery,
+        ("read",), node.jobs, node_answers.JobsAnswer, query=requests.PageQuery,
     ),
     Endpoint(
         "GET", "/jobs/{id}", "job", "Tell how far a job is",
-        ("read",), node.job, answers.JobItem, not_found=True,
+        ("read",), node.job, node_answers.JobItem, not_found=True,
     ),
     Endpoint(
         "DELETE", "/jobs/{id}", "cancelJob", "Cancel a job",
-        ("purge",), node.cancel_job, answers.JobItem, not_found=True,
+        ("purge",), node.cancel_job, node_answers.JobItem, not_found=True,
     ),
     Endpoint(
         "GET", "/sites", "sites", "List the sites that the token may read",
-        ("read",), node.sites, answers.SitesAnswer, query=requests.PageQuery,
+        ("read",), node.sites, node_answers.SitesAnswer, query=requests.PageQuery,
     ),
     Endpoint(
         "GET", "/status", "status", "Tell how the node is",
-        ("read",), node.status, answers.StatusAnswer,
+        ("read",), node.status, node_answers.StatusAnswer,
     ),
     Endpoint(
         "GET", "/openapi.json", "openapi", "This document; it needs no token",

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from edgeproxy.admin.api.requests import MAX_SELECTORS, PurgeRequest
+from edgeproxy.admin.api.kinds import MAX_SELECTORS
+from edgeproxy.admin.api.requests import PurgeRequest
 
 LONGEST = "a" * 8192
 

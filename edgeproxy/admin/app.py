@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from edgeproxy.admin.api import build_api
+from edgeproxy.admin.api.routing import build_api
 from edgeproxy.admin.auth import Authenticator
 from edgeproxy.admin.dialects.frame import dialects
 from edgeproxy.admin.dialects.varnish import purger
@@ -17,6 +17,7 @@ from edgeproxy.admin.state import STATE, AdminState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from edgeproxy.admin.state import WorkerState
     from edgeproxy.config.model import Config
     from edgeproxy.config.server import AdminToken
     from edgeproxy.proxy.edge import Edge
@@ -33,13 +34,15 @@ def build_admin(
     config: Config,
     tokens: Sequence[AdminToken],
     ready: Callable[[], Awaitable[list[str]]],
+    workers: Callable[[], Sequence[WorkerState]],
 ) -> web.Application:
     """The admin application of one worker.
 
-    `ready()` names what is not ready yet, nothing when all is. The workers answer alike: whichever
+    `ready()` names what is not ready yet, nothing when all is; `workers()` tells how each worker of
+    the node is. The workers answer alike: whichever
     takes the connection, an invalidation is the node's.
     """
-    state = AdminState(edge, config, Authenticator(tokens), ready)
+    state = AdminState(edge, config, Authenticator(tokens), ready, workers, edge.now())
     app = web.Application(middlewares=[_outer, problems, dialects], client_max_size=MAX_BODY)
     app[STATE] = state
     edge.purge_by(purger(state))

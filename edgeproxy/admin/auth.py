@@ -190,14 +190,15 @@ def permitted(token: Grant, action: Action, sites: Sequence[str]) -> list[str]:
     return allowed
 
 
-def environment_of(token: Grant, asked: str | None) -> str | None:
+def environment_of(token: Grant, asked: str | None) -> Environment | None:
     """The environment that a call is about; None is all. Raises `Refused` if it may not be.
 
     Who asks for none means all that the token is good for.
     """
     if asked is None:
         return token.environments[0] if len(set(token.environments)) == 1 else None
-    if asked not in token.environments:
-        detail = f'the token "{token.name}" is not good for environment "{asked}"'
-        raise Refused(Why.FORBIDDEN, detail)
-    return asked
+    for environment in token.environments:
+        if environment == asked:
+            return environment
+    detail = f'the token "{token.name}" is not good for environment "{asked}"'
+    raise Refused(Why.FORBIDDEN, detail)

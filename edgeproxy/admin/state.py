@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from edgeproxy.admin.auth import Authenticator
     from edgeproxy.config.model import Config
     from edgeproxy.proxy.edge import Edge
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """How one worker of the node is, as of its last heartbeat."""
+
+    number: int
+    pid: int
+    ready: bool
+    in_flight: int
+    connections: int
 
 
 @dataclass(slots=True)
@@ -23,6 +35,13 @@ class AdminState:
     config: Config
     authenticator: Authenticator
     ready: Callable[[], Awaitable[list[str]]]
+    workers: Callable[[], Sequence[WorkerState]]
+    started: float
+    """When this worker's began, in seconds since the epoch."""
+    streams: int = 0
+    """Live streams that are open."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when streams are to end."""
 
 
 STATE: web.AppKey[AdminState] = web.AppKey("state", AdminState)

@@ -83,6 +83,11 @@ def shortened(value: bytes, *, is_open: bool = False) -> bytes:
     return value[:WHOLE] + blake2b(value, digest_size=_HASH).digest()
 
 
+def may_be_shortened(value: bytes) -> bool:
+    """Whether a value in a key may stand for a longer one."""
+    return len(value) == _MAX_VALUE
+
+
 def keys_of(stored: StoredResponse) -> list[bytes]:
     """The keys of the lists that a response is in; each once."""
     site, environment = stored.site, stored.environment

@@ -8,7 +8,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgeproxy.cache.layout import DamagedRow, read_usage
-from edgeproxy.cache.lists import HEAD_SIZE, Span, heads, shortened
+from edgeproxy.cache.lists import HEAD_SIZE, Span, heads, may_be_shortened, shortened
 from edgeproxy.cache.writer import translated
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ class Snapshot:
         self, span: Span, after: bytes | None, limit: int
     ) -> list[tuple[bytes, int, StoredResponse | None]]:
         """The different values of an open span of one environment, behind `after`, at most
-        `limit`: each as keys have it, with the number of its ids and one of their responses."""
+        `limit`: each as keys have it, with the number of its ids; and where it may have been
+        shortened, with one of their responses, which tells the whole."""
         found: dict[bytes, int] = {}
         (head,) = heads(span)
         for index, txn in self._views:
@@ -132,7 +133,10 @@ class Snapshot:
                 if value != after:
                     found[value] = found.get(value, 0) + cursor.count()
         chosen = sorted(found)[:limit]
-        return [(value, found[value], self._any(head + value)) for value in chosen]
+        return [
+            (value, found[value], self._any(head + value) if may_be_shortened(value) else None)
+            for value in chosen
+        ]
 
     def _any(self, key: bytes) -> StoredResponse | None:
         for index, txn in self._views:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from edgeproxy.cli import check, demo, serve, token
+from edgeproxy.cli import (
+    check,
+    demo,
+    entries,
+    explain,
+    jobs,
+    journal,
+    purge,
+    serve,
+    status,
+    tags,
+    token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +61,22 @@ def parser() -> argparse.ArgumentParser:
     for name, module, summary in (
         ("serve", serve, "run the edge: cache what origins answer"),
         ("check", check, "validate a configuration file, and say what it means"),
+        ("purge", purge, "tell an edge what has changed"),
+        ("entries", entries, "list what an edge has stored"),
+        ("tags", tags, "list tags by how many stored responses bear them"),
+        ("explain", explain, "tell what would become of a request now, and why"),
+        ("journal", journal, "list what was invalidated, or follow it"),
+        ("jobs", jobs, "list jobs that fetch anew what was purged, or cancel one"),
+        ("status", status, "tell how an edge is"),
         ("token", token, "make a token for the admin port"),
         ("demo", demo, "run a small shop with an edge in front of it, and show what to try"),
     ):
         sub = commands.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            # Else "--token SECRET" would be taken for --token-file.
+            allow_abbrev=False,
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 KEPT_JOBS = 200
 """How many of the newest jobs are remembered."""
 
+_LONGEST_ID = 100
+"""None of ours is that long; no file's name may be much longer."""
+
 State: TypeAlias = Literal["running", "done", "cancelled", "interrupted"]
 
 
@@ -80,7 +83,7 @@ class Jobs:
 
     def get(self, identity: str) -> Job | None:
         """The job of that id; None if there is none."""
-        if not identity.isalnum():
+        if not identity.isalnum() or len(identity) > _LONGEST_ID:
             return None
         try:
             job = _decoder.decode((self._directory / f"{identity}.json").read_bytes())

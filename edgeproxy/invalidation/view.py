@@ -114,6 +114,12 @@ class JournalView:
         position, buster = self._busters.get(token, (0, None))
         return position if buster is not None and buster.covers(site, host, target_id) else 0
 
+    def busters(self) -> list[tuple[int, Buster]]:
+        """The issued cache busters that are known, with the positions of their records."""
+        self.catch_up()
+        with self._lock:
+            return list(self._busters.values())
+
     def _learn(self, position: int, buster: Buster) -> None:
         # Of those with one name, which chance makes none of, the newest one counts.
         self._busters.pop(buster.token, None)

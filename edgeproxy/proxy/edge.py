@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import MemoryTier
 from edgeproxy.cache.permissions import mend_permissions
 from edgeproxy.cache.store import open_tier
 from edgeproxy.config.sites import SiteTable
+from edgeproxy.invalidation.browsing import Browser
 from edgeproxy.invalidation.compaction import compact
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.ledger import Ledger
-from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -25,6 +24,7 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.claims import Claims
 from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fetching import Fetching, FetchParts
+from edgeproxy.proxy.foretelling import Foreteller
 from edgeproxy.proxy.handler import Handler, HandlerParts
 from edgeproxy.proxy.in_flight import InFlight, RememberedTargets
 from edgeproxy.proxy.incomplete import Incomplete
@@ -46,7 +46,7 @@ from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from edgeproxy.cache.permissions import Mended
@@ -88,6 +88,8 @@ class Edge:
     ledger: Ledger
     tier: SharedTier
     view: JournalView
+    browser: Browser
+    foreteller: Foreteller
     jobs: Jobs
 
     def __init__(
@@ -124,6 +126,7 @@ class Edge:
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)
         self.view = JournalView(journal, head, self.tier.settled, clock)
+        self.browser = Browser(self.tier, self.view, journal)
         in_flight = InFlight(place.filters, place.worker)
         remembered = RememberedTargets(place.remembered)
 
@@ -199,6 +202,7 @@ class Edge:
         )
         self._handler.purger = self._purger
         self._closing.push_async_callback(refreshing.close)
+        self.foreteller = Foreteller(self._handler, lookup, self.view, self._backoff, clock)
         open_body = self.tier.open if self.tier.per_worker else None
         peers = PeerServer(place.runtime_dir, fetching.find_flight, open_body)
         await peers.start()
@@ -263,16 +267,14 @@ class Edge:
         """The time, in seconds since the epoch."""
         return self._clock()
 
-    async def explain(self, selector: Selector, limit: int) -> list[Explanation]:
-        """All about what is stored for a selector, at most `limit` of it."""
+    def explain(self, found: Iterable[StoredResponse]) -> list[Explanation]:
+        """All about some stored responses of sites that there are."""
         self.view.catch_up()
-        policy, now = self.sites.policies[selector.site], self._clock()
-        with self.tier.snapshot() as snapshot:
-            found = list(islice(picked(snapshot, selector), limit))
+        now = self._clock()
         return [
             explain(
                 stored,
-                policy,
+                self.sites.policies[stored.site],
                 self.view.verdict(stored, stored.position),
                 backing_off=self._backoff.active(stored.id, now),
                 now=now,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.freshness import Freshness
 
 _NO_DIRECTIVES = parse_cache_control(())
+_GRACE = "within its grace"
 
 Served: TypeAlias = Literal["hit", "stale", "revalidate", "no"]
 
@@ -131,6 +132,7 @@ def explain(
 
 
 def _served(candidate: Candidate, invalidated: int, now: float) -> tuple[Served, str]:
+    """What a plain GET would meet."""
     decision = decide(
         _NO_DIRECTIVES,
         candidate,
@@ -139,23 +141,43 @@ def _served(candidate: Candidate, invalidated: int, now: float) -> tuple[Served,
         uncacheable=None,
         now=now,
     )
-    stale = _stale_since(candidate.freshness, invalidated, now)
+    match decision:
+        case Hit():
+            served: Served = "hit"
+        case Stale():
+            served = "stale"
+        case Revalidate():
+            served = "revalidate"
+        case Fetch() | Pass() | Refuse():
+            raise AssertionError(f"a stored response led to {decision}")
+        case _:
+            assert_never(decision)
+    return served, used(decision, candidate.freshness, invalidated, now)
+
+
+def used(
+    decision: Hit | Stale | Revalidate, freshness: Freshness, invalidated: int, now: float
+) -> str:
+    """Why a stored response is used as it is; `invalidated` at that position, 0 if it is not."""
+    stale = _stale_since(freshness, invalidated, now)
     match decision:
         case Hit(ttl):
-            return "hit", f"fresh for {ttl} s more"
-        case Stale(_, refresh):
+            return f"fresh for {ttl} s more"
+        case Stale(_, refresh, detail):
             refreshed = (
                 "refreshed behind it" if refresh else "not yet again: the last refresh failed"
             )
-            return "stale", f"{stale}, within its grace: served, and {refreshed}"
-        case Revalidate(_, on_error, detail):
-            if detail == "no-cache":
+            within = "as the request's max-stale allows" if detail == "max-stale" else _GRACE
+            return f"{stale}, {within}: served, and {refreshed}"
+        case Revalidate(fwd, on_error, detail):
+            if freshness.must_validate:
                 reason = "no-cache: the origin is asked before every use"
+            elif detail is not None and detail != "invalidated":
+                state = "fresh" if fwd == "request" else stale
+                reason = f"{state}, but the request says {detail}: the origin is asked first"
             else:
                 reason = f"{stale}, beyond what may be served meanwhile: the origin is asked first"
-            return "revalidate", reason + ("; served if that fails" if on_error else "")
-        case Fetch() | Pass() | Refuse():
-            raise AssertionError(f"a stored response led to {decision}")
+            return reason + ("; served if that fails" if on_error else "")
         case _:
             assert_never(decision)
 

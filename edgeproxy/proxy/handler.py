@@ -12,7 +12,6 @@ from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import (
-    Candidate,
     Fetch,
     Hit,
     Pass,
@@ -20,9 +19,8 @@ from edgeproxy.proxy.decide import (
     Revalidate,
     Stale,
     classify,
-    decide,
-    decide_in_part,
 )
+from edgeproxy.proxy.deciding import Deciding
 from edgeproxy.proxy.errors import (
     EdgeError,
     NotValidated,
@@ -100,6 +98,8 @@ class Handler:
         self._parts = parts
         self.intake = intake
         self.pools = pools
+        self.deciding = Deciding(parts.lookup, parts.incomplete, parts.uncacheable, parts.backoff)
+        """How a request is answered right now."""
         self._passing = Passing(parts.passed, pools)
         self.purger: Purger | None = None
 
@@ -155,31 +155,9 @@ class Handler:
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
         for _ in range(_ROUNDS):
-            now = parts.clock()
-            looked = parts.lookup.find(
-                request.key.primary, request.fields, request.policy, now, request.not_before
-            )
-            found = looked.found
-            in_part = found is None and request.method == b"GET" and not request.not_before
-            incomplete = parts.incomplete.select(request) if in_part else None
-            if incomplete is not None and incomplete.ranges:
-                found = incomplete.found
-            decision = decide(
-                request.directives,
-                self._candidate(found, now),
-                honour=request.honour_directives,
-                other_variants=looked.other_variants,
-                uncacheable=parts.uncacheable.reason(request.key.primary, now),
-                now=now,
-            )
-            if in_part:
-                decision = decide_in_part(
-                    decision, request.directives, request.fields, incomplete=incomplete is not None
-                )
-            if request.anew and isinstance(decision, Revalidate):
-                # Its client wants to know whether there is something new.
-                decision = replace(decision, on_error=False)
-            vary = looked.vary or learnt_vary
+            decided = self.deciding.decide(request, parts.clock())
+            found, decision = decided.found, decided.decision
+            vary = decided.vary or learnt_vary
             match decision:
                 case Hit(ttl):
                     assert found is not None
@@ -216,12 +194,6 @@ class Handler:
                     await exchange.refuse(status_code, detail, status)
                     return
         await self._passing.send(exchange, request, Pass("miss", "contended"))
-
-    def _candidate(self, found: Found | None, now: float) -> Candidate | None:
-        if found is None:
-            return None
-        backing_off = self._parts.backoff.active(found.stored.id, now)
-        return Candidate(found.freshness, found.validity, backing_off)
 
     # -- what was decided
 

@@ -40,20 +40,36 @@ class Intake:
 
     def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
         """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
-        sent = Fields(raw.raw_headers)
-        fields = end_to_end(sent)
-        version = f"{raw.version.major}.{raw.version.minor}"
-        target = read_target(
+        return self.request(
             method,
             raw.raw_path.encode("utf-8", "surrogateescape"),
-            fields.get_all(b"host"),
-            host_required=version != "1.0",
+            Fields(raw.raw_headers),
+            version=f"{raw.version.major}.{raw.version.minor}",
+            secure=secure,
+            peer=_peer(raw),
+            has_body=raw.can_read_body,
+        )
+
+    def request(
+        self,
+        method: bytes,
+        target_sent: bytes,
+        sent: Fields,
+        *,
+        version: str,
+        secure: bool,
+        peer: str,
+        has_body: bool,
+    ) -> EdgeRequest:
+        """The same of what a request says, whoever sent it."""
+        fields = end_to_end(sent)
+        target = read_target(
+            method, target_sent, fields.get_all(b"host"), host_required=version != "1.0"
         )
         place = self._sites.find(target.host or "")
         if place is None:
             raise Misdirected(f"no site here is {target.host}")
         policy, environment = place
-        peer = _peer(raw)
         client, trusted = client_address(fields, peer, self._trusted)
         scheme = "https" if secure else "http"
         if trusted:
@@ -85,7 +101,7 @@ class Intake:
             honour_directives=anew
             or policy.request_cache_control == "honour"
             or (policy.request_cache_control == "trusted" and trusted),
-            has_body=raw.can_read_body,
+            has_body=has_body,
             anew=anew,
         )
 

@@ -15,6 +15,7 @@ import uvloop
 from aiohttp import web
 
 from edgeproxy.admin.app import build_admin, reload_admin
+from edgeproxy.admin.state import WorkerState
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.model import Config
 from edgeproxy.proxy.edge import Edge, Place
@@ -48,6 +49,8 @@ _EMPTY_SECONDS = 1.0
 # A queue that stayed empty for so long gets no connection whose handshake was under way either.
 _QUIET_SECONDS = 0.05
 _ADMIN_SECONDS = 2.0
+# A URL that is asked about stands, escaped, in the query of another one.
+_MAX_ADMIN_LINE = 64 * 1024
 _TLS_END_SECONDS = 5.0
 
 
@@ -108,7 +111,11 @@ class Worker:
         )
         self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
         self._admin = build_admin(
-            self._edge, seat.config, seat.config.admin.tokens, self.missing_for_ready
+            self._edge,
+            seat.config,
+            seat.config.admin.tokens,
+            self.missing_for_ready,
+            self.workers,
         )
         self._certificates = [
             CertificateSelector(loaded) if loaded else None
@@ -125,6 +132,7 @@ class Worker:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_ADMIN_SECONDS,
+            max_line_size=_MAX_ADMIN_LINE,
             # For a first head, too. aiohttp's own is an hour, for whoever can connect.
             keepalive_timeout=self._config.limits.keepalive_timeout,
         )
@@ -158,6 +166,13 @@ class Worker:
         except StoreError as error:
             missing.append(f"the store is not usable: {error}")
         return missing
+
+    def workers(self) -> list[WorkerState]:
+        """How each worker of the node is."""
+        return [
+            WorkerState(number, slot.pid, slot.accepts(), slot.in_flight, slot.connections)
+            for number, slot in enumerate(self._seat.block.slots)
+        ]
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -159,19 +159,39 @@ def purge_target(url_or_path: str, policy: KeyPolicy) -> tuple[str | None, bytes
     `cb:` segment are left out; characters beyond ASCII count as the percent-encoded UTF-8 that
     a browser sends for them (RFC 3987 3.1). Raises ValueError with a message for the caller.
     """
+    host, target = _host_and_target(url_or_path)
+    _, rest = split_cache_buster(target)
+    return host, policy.canonical_target(rest)
+
+
+def split_url(url: str) -> tuple[str, str, bytes]:
+    """The scheme, the authority as it stands there, and the request target of an absolute http(s)
+    URL, as a browser would send it. Raises ValueError with a message for the caller."""
+    found = _URL.match(url)
+    if found is None or _NOT_IN_URL.search(url):
+        raise ValueError(f"{url!r} is not an absolute http(s) URL")
+    target = _to_uri(found[3])
+    return found[1].lower(), found[2], target if target.startswith(b"/") else b"/" + target
+
+
+def purge_prefix(url_or_path: str) -> tuple[str | None, bytes]:
+    """The host (None: every host) and what the canonical targets begin with that a purge by prefix
+    selects; the rest is as for `purge_target`."""
+    host, target = _host_and_target(url_or_path)
+    return host, target if target.startswith(b"/") else b"/" + target
+
+
+def _host_and_target(url_or_path: str) -> tuple[str | None, bytes]:
     if _NOT_IN_URL.search(url_or_path):
         raise ValueError(f"{url_or_path!r}: spaces and control characters must be percent-encoded")
     url = _URL.match(url_or_path)
     if url is not None:
         if "@" in url[2]:
             raise ValueError(f"{url_or_path!r}: a URL to purge has no user information")
-        host, target = canonical_host(url[1].lower(), url[2]), url[3]
-    elif url_or_path.startswith("/"):
-        host, target = None, url_or_path.partition("#")[0]
-    else:
-        raise ValueError(f"{url_or_path!r} is neither an http(s) URL nor a path beginning with '/'")
-    _, rest = split_cache_buster(_to_uri(target))
-    return host, policy.canonical_target(rest)
+        return canonical_host(url[1].lower(), url[2]), _to_uri(url[3])
+    if url_or_path.startswith("/"):
+        return None, _to_uri(url_or_path.partition("#")[0])
+    raise ValueError(f"{url_or_path!r} is neither an http(s) URL nor a path beginning with '/'")
 
 
 def _primary(site: str, scheme: str, host: str, target: bytes, buster: bytes) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from yarl import URL
 
 from edgeproxy.admin.app import build_admin
+from edgeproxy.admin.state import WorkerState
 from tests.kit.toml import merged
 from tests.proxy.parts import ServedEdge, edge_config, running
 
@@ -34,6 +35,9 @@ def token(name: str, secret: str, **settings: Any) -> dict[str, Any]:
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return {"name": name, "hash": f"sha256:{digest}", **settings}
 
+
+WORKERS = [WorkerState(0, 11, ready=True, in_flight=1, connections=2)]
+"""How the workers of the node are said to be."""
 
 TWO_SITES: dict[str, Any] = {
     "admin": {
@@ -130,7 +134,7 @@ async def admin_port(
         return missing
 
     async with running(folder, origin, config=changes) as served:
-        app = build_admin(served.edge, whole, whole.admin.tokens, ready)
+        app = build_admin(served.edge, whole, whole.admin.tokens, ready, lambda: WORKERS)
         client = await aiohttp_client(app)
         yield AdminPort(served, whole, app, client, missing, origin)
         await client.close()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from edgeproxy.admin.models import PurgeRequest
+from edgeproxy.admin import selecting
+from edgeproxy.admin.api.requests import PurgeRequest
 from edgeproxy.admin.problems import Problem, problem_of
 from edgeproxy.admin.refusals import Refused
-from edgeproxy.admin.selecting import named_sites, purge_selectors, url_selectors
+from edgeproxy.admin.selecting import Selecting, named_sites, purge_selectors
 from edgeproxy.config.server import AdminToken
 from edgeproxy.config.sites import SiteTable
 from edgeproxy.invalidation.selectors import Selector
@@ -171,6 +172,125 @@ def test_what_a_url_selects(
     assert list(selected(TWO, master, urls=urls, **more)) == selectors
 
 
+@pytest.mark.parametrize(
+    ("body", "selectors"),
+    [
+        pytest.param(
+            {"prefixes": ["/b/", "https://blog.test/ü"], "site": "shop"},
+            None,
+            id="another site's prefix",
+        ),
+        pytest.param(
+            {"prefixes": ["/b/"], "site": "shop"},
+            [Selector("shop", prefix=b"/b/")],
+            id="a path's beginning",
+        ),
+        pytest.param(
+            {"prefixes": ["https://BLOG.test/ü", "http://blog.test?a"]},
+            [
+                Selector("blog", host="blog.test", prefix=b"/%C3%BC"),
+                Selector("blog", host="blog.test", prefix=b"/?a"),
+            ],
+            id="a URL's beginning",
+        ),
+        pytest.param(
+            {"hosts": ["Blog.test:8080"]}, [Selector("blog", host="blog.test:8080")], id="a host"
+        ),
+        pytest.param(
+            {"patterns": ["^/a"], "globs": ["/a/*"], "site": "blog"},
+            [
+                Selector("blog", pattern="^/a"),
+                Selector("blog", pattern=r"^\/a\/[^/]*$"),
+            ],
+            id="patterns",
+        ),
+        pytest.param(
+            {"globs": ["https://**/x"], "site": "blog"},
+            [Selector("blog", pattern=r"^https\:\/\/.*\/x$", pattern_on="url")],
+            id="a form of URLs",
+        ),
+        pytest.param(
+            {"sources": ["HTTPS://E.test:443/i.jpg"], "site": "blog"},
+            [Selector.by_source("blog", "https://e.test/i.jpg")],
+            id="a source image",
+        ),
+        pytest.param(
+            {"selectors": [{"host": "shop.test", "tag": "A", "any_case": True, "status": 404}]},
+            [Selector("shop", tag="a", any_case=True, host="shop.test", status=404)],
+            id="several conditions: the host says the site",
+        ),
+        pytest.param(
+            {"selectors": [{"url": "http://blog.test/?utm_source=x", "content_type": "Text/*"}]},
+            [
+                Selector(
+                    "blog",
+                    host="blog.test",
+                    target=b"/",
+                    target_id=Selector.by_url("blog", None, b"/").target_id,
+                    content_type="text/*",
+                )
+            ],
+            id="several conditions: a URL by the site's key rules",
+        ),
+        pytest.param(
+            {"selectors": [{"prefix": "/a", "glob": "**.html"}], "site": "*"},
+            [
+                Selector("blog", prefix=b"/a", pattern=r"^.*\.html$"),
+                Selector("shop", prefix=b"/a", pattern=r"^.*\.html$"),
+            ],
+            id="several conditions: in all sites",
+        ),
+    ],
+)
+def test_what_the_other_selectors_select(
+    body: dict[str, Any], selectors: list[Selector] | None
+) -> None:
+    if selectors is None:
+        assert refusal(TWO, master, **body).errors[0]["field"] == "prefixes[1]"
+    else:
+        assert list(selected(TWO, master, **body)) == selectors
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"prefixes": ["/", "x"]}, "prefixes[1]", "neither an http(s) URL nor a path"),
+        ({"hosts": ["shop.test", "a b"]}, "hosts[1]", "not a valid host"),
+        ({"hosts": ["other.test"]}, "hosts[0]", "no site here serves other.test"),
+        ({"patterns": ["a", "("]}, "patterns[1]", "'(' is not an RE2 expression"),
+        ({"patterns": [r"(a)\1"]}, "patterns[0]", "is not an RE2 expression"),
+        ({"selectors": [{"tag": "a"}, {"pattern": "["}]}, "selectors[1].pattern", "RE2"),
+        ({"selectors": [{"url": "x"}]}, "selectors[0].url", "neither"),
+        ({"selectors": [{"prefix": "x"}]}, "selectors[0].prefix", "neither"),
+        ({"selectors": [{"host": "[", "tag": "a"}]}, "selectors[0].host", "not a valid host"),
+        ({"selectors": [{"host": "blog.test"}]}, "selectors[0].host", "not to 'shop'"),
+        (
+            {"selectors": [{"url": "http://shop.test/", "host": "www.shop.test"}]},
+            "selectors[0].host",
+            "nothing is of both shop.test and www.shop.test",
+        ),
+        ({"tags": [f"t{at}" for at in range(10_000)], "urls": ["/a"] * 10_000}, None, ""),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_wrong_with_the_other_selectors(
+    body: dict[str, Any], field: str | None, said: str
+) -> None:
+    if field is None:
+        assert len(selected(TWO, master, **body, site="shop")) == 10_001
+        return
+    site = {} if field == "hosts[0]" else {"site": "shop"}
+    problem = refusal(TWO, master, **body, **site)
+    assert (problem.status, [each["field"] for each in problem.errors]) == (400, [field])
+    assert said in problem.errors[0]["detail"]
+
+
+def test_a_call_comes_to_so_many_selectors_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selecting, "MAX_SELECTED", 3)
+    assert len(selected(TWO, master, tags=["a", "b", "c"], site="shop")) == 3
+    assert refusal(TWO, master, tags=["a", "b"], site="*").errors[0]["field"] == "site"
+
+
 def test_what_a_url_selects_where_there_is_a_default_site() -> None:
     table = SiteTable(edge_config(Path("/nowhere"), config={"default_site": "shop"}))
     assert selected(table, master, urls=["http://any.test:81/a"]) == (
@@ -295,13 +415,13 @@ def test_the_only_site_is_not_the_token_s() -> None:
 
 def test_who_may_look_need_not_be_allowed_to_purge() -> None:
     assert list(named_sites("*", TWO, reader, "read")) == ["blog", "shop"]
-    (selector,) = url_selectors("https://shop.test/", None, TWO, reader, "read", field="url")
+    (selector,) = Selecting(TWO, reader, None, None, "read").url("https://shop.test/", "url")
     assert selector == Selector.by_url("shop", "shop.test", b"/")
 
 
 def test_the_field_is_the_caller_s() -> None:
     with pytest.raises(Problem) as caught:
-        url_selectors("nothing", None, TWO, reader, "read", field="url")
+        list(Selecting(TWO, reader, None, None, "read").url("nothing", "url"))
     assert caught.value.errors[0]["field"] == "url"
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.service import PurgeResult
     from edgeproxy.proxy.access import AccessRecord
+    from edgeproxy.proxy.explain import Explanation
     from edgeproxy.proxy.fetching import Fetching
     from edgeproxy.proxy.lookup import Lookup
     from edgeproxy.proxy.pool import OriginPool
@@ -207,6 +208,10 @@ class ServedEdge:
     def empty_memory(self) -> None:
         """Leave what is stored to the store alone; a reload does that."""
         self.edge.reload(self.config)
+
+    def explain(self, selector: Selector) -> list[Explanation]:
+        """All about what is stored for a selector."""
+        return self.edge.explain(self.edge.browser.responses(selector, None, 10).found)
 
     def stored(self, site: str = "shop") -> list[StoredResponse]:
         """All that is stored for the site."""

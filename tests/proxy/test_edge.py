@@ -244,15 +244,13 @@ async def test_all_that_is_stored_for_a_selector_is_explained(
     for value in ("1", "2", "3"):
         await served.get("/a", {"X-A": value})
     await served.get("/b")
-    explain = served.edge.explain
-    found = await explain(by_url("/a"), 10)
+    found = served.explain(by_url("/a"))
     assert sorted(str(each.variant["x-a"]) for each in found) == ["1", "2", "3"]
     assert {each.served for each in found} == {"hit"}
-    assert len(await explain(by_url("/a"), 2)) == 2
-    assert len(await explain(by_tag("home"), 10)) == 3
-    assert [each.url for each in await explain(by_url("/b", None), 10)] == ["http://shop.test/b"]
-    assert await explain(by_url("/b", "www.shop.test"), 10) == []
-    assert await explain(Selector.by_everything("shop", "preview"), 10) == []
+    assert len(served.explain(by_tag("home"))) == 3
+    assert [each.url for each in served.explain(by_url("/b", None))] == ["http://shop.test/b"]
+    assert served.explain(by_url("/b", "www.shop.test")) == []
+    assert served.explain(Selector.by_everything("shop", "preview")) == []
 
 
 async def test_an_explanation_knows_the_journal_and_the_failures(
@@ -262,16 +260,16 @@ async def test_an_explanation_knows_the_journal_and_the_failures(
     origin.route("/", Answer(200, grace, b"page"))
     await served.get("/")
     await served.purge(by_url("/"), mode=Mode.INVALIDATE)
-    (told,) = await served.edge.explain(by_url("/"), 10)
+    (told,) = served.explain(by_url("/"))
     assert (told.served, told.invalidated_at) == ("stale", 1)
     assert told.why.endswith("refreshed behind it")
     origin.route("/", Answer(500, {}, b"broken"))
     await served.get("/")
     await served.until(lambda: served.refreshes == 0)
-    (told,) = await served.edge.explain(by_url("/"), 10)
+    (told,) = served.explain(by_url("/"))
     assert told.why.endswith("the last refresh failed")
     await served.purge(by_url("/"), mode=Mode.DELETE)
-    assert {each.served for each in await served.edge.explain(by_url("/"), 10)} <= {"no"}
+    assert {each.served for each in served.explain(by_url("/"))} <= {"no"}
 
 
 async def test_notes_say_why_nothing_is_stored(served: ServedEdge, origin: ScriptedOrigin) -> None:

@@ -317,7 +317,7 @@ async def test_a_part_of_what_is_too_large_to_store(serve: Serve, origin: Script
 async def test_it_is_explained(served: ServedEdge, origin: ScriptedOrigin) -> None:
     origin.route("/", Ranged(TEXT))
     await part(served, "0-99")
-    (explanation,) = await served.edge.explain(by_url("/"), 10)
+    (explanation,) = served.explain(by_url("/"))
     assert explanation.served == "no"
     assert explanation.why == (
         "incomplete (bytes 0-99/900): it answers ranges within that, and the rest is asked for"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from edgeproxy.admin.models import MAX_SELECTORS, PurgeRequest
+from edgeproxy.admin.api.kinds import MAX_SELECTORS
+from edgeproxy.admin.api.requests import PurgeRequest
 
 LONGEST = "a" * 8192
 
@@ -43,9 +44,9 @@ def test_what_is_not_said_is_the_gentlest() -> None:
 @pytest.mark.parametrize(
     ("body", "at", "said"),
     [
-        ({}, (), '"tags", "urls" or "everything"'),
-        ({"tags": [], "urls": [], "everything": False}, (), '"tags", "urls" or "everything"'),
-        ({"site": "shop"}, (), '"tags", "urls" or "everything"'),
+        ({}, (), '"selectors" or "everything": true'),
+        ({"tags": [], "urls": [], "everything": False}, (), '"selectors" or "everything": true'),
+        ({"site": "shop"}, (), '"selectors" or "everything": true'),
         ([], (), "dictionary"),
         ("home", (), "dictionary"),
         (None, (), "dictionary"),

@@ -1,0 +1,95 @@
+"""What the own API answers about the node: its jobs, its sites, and how it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgeproxy.admin.api.answers import Answer, Page
+from edgeproxy.config.server import Action, Environment
+
+
+class JobItem(Answer):
+    """The fetching anew of what a purge picked."""
+
+    id: str
+    purge_id: str
+    actor: str
+    sites: list[str]
+    state: Literal["running", "done", "cancelled", "interrupted"]
+    """"interrupted": its worker ended before it did."""
+    total: int
+    done: int
+    failed: int
+    started: float
+    ended: float | None
+
+
+class JobsAnswer(Page):
+    """Jobs, the newest first."""
+
+    jobs: list[JobItem]
+
+
+class EnvironmentItem(Answer):
+    """One environment of a site."""
+
+    environment: Environment
+    hosts: list[str]
+    entries: int
+    """How many responses are stored."""
+
+
+class SiteItem(Answer):
+    """A site that the token may read."""
+
+    name: str
+    default: bool
+    """It serves the hosts that no site names."""
+    actions: list[Action]
+    """What the token may do to it."""
+    environments: list[EnvironmentItem]
+
+
+class SitesAnswer(Page):
+    """Sites, by name."""
+
+    sites: list[SiteItem]
+
+
+class WorkerItem(Answer):
+    """One worker, as of its last heartbeat."""
+
+    number: int
+    pid: int
+    ready: bool
+    in_flight: int
+    connections: int
+
+
+class StoreItem(Answer):
+    """The store."""
+
+    kind: str
+    entries: int
+    bytes: int
+    max_bytes: int
+
+
+class StatusAnswer(Answer):
+    """How the node is."""
+
+    version: str
+    time: float
+    uptime: float
+    """Seconds since the worker that answers began."""
+    workers: list[WorkerItem]
+    position: int
+    """The journal's newest."""
+    settled: int
+    """The position up to which the store has been swept."""
+    rules: int
+    """Rules that wait to be swept for, as the worker that answers knows them."""
+    store: StoreItem
+    """Of the node; with the `memory:` store, of the worker that answers."""
+    streams: int
+    """Live streams of the journal that the worker that answers has open."""

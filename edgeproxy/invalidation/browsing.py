@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.server import Environment
-    from edgeproxy.invalidation.journal import Buster, LocalJournal, Record
+    from edgeproxy.invalidation.journal import LocalJournal
+    from edgeproxy.invalidation.record import Buster, Record
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.invalidation.view import JournalView
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeproxy.invalidation.browsing import Browser
-    from edgeproxy.invalidation.journal import Record
+    from edgeproxy.invalidation.record import Record
     from tests.kit import ScriptedOrigin
     from tests.proxy.parts import ServedEdge
 

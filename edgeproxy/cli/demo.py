@@ -82,9 +82,26 @@ async def _until_told() -> None:
 
 async def _show() -> None:
     with tempfile.TemporaryDirectory(prefix="edgeproxy-demo-") as folder:
-        async with _shop() as shop, _edge(shop, Path(folder)) as (places, process):
+        async with contextlib.AsyncExitStack() as stack:
+            async with _alone():
+                shop = await stack.enter_async_context(_shop())
+                places, process = await stack.enter_async_context(_edge(shop, Path(folder)))
             print(introduction(places), flush=True)
             await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    """While no other demo on the machine starts: both would find the same ports free."""
+    with socket.socket(socket.AF_UNIX) as lock:
+        while True:
+            try:
+                # An abstract name: it is free again when this process ends, however it does.
+                lock.bind("\0edgeproxy-demo-starts")
+                break
+            except OSError:
+                await asyncio.sleep(0.05)
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -28,11 +28,7 @@ SHOWN = "Ctrl-C ends it all."
 SHOWN_WITHIN = 60.0
 GONE_WITHIN = 30.0
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
-    # One demo for all of them: two that start at the same moment would want the same ports.
-    pytest.mark.xdist_group("demo"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 class Demo:

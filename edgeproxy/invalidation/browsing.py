@@ -75,20 +75,24 @@ class Browser:
     def responses(
         self, selector: Selector, after: tuple[bytes, bytes] | None, limit: int
     ) -> ResponsePage:
-        """What a selector with one list picks, at most `limit` of it, behind `after`.
+        """What a selector with one list picks, at most `limit` ids of it, behind `after`.
 
-        What several workers have of one id comes once. Raises StoreUnusable.
+        Where each worker has a store of its own, each may have another response of one id: all of
+        these come. Raises StoreUnusable.
         """
         (span,) = selector.spans()
         found: list[StoredResponse] = []
+        ids = 0
         with self._tier.snapshot() as snapshot:
             mark = None if after is None else Mark(*after)
             marks = snapshot.ids(span, mark, MAX_LOOKED_AT)
             for mark in marks:
-                if len(found) == limit:
+                if ids == limit:
                     return ResponsePage(found, after)
                 after = mark
-                found += [each for each in snapshot.read(mark.id) if selector.matches(each)][:1]
+                picked = [each for each in snapshot.read(mark.id) if selector.matches(each)]
+                found += picked
+                ids += bool(picked)
         return ResponsePage(found, after if len(marks) == MAX_LOOKED_AT else None)
 
     async def tags(

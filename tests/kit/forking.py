@@ -91,6 +91,9 @@ def _forker() -> socket.socket:
 
 
 def _serve(control: socket.socket) -> None:
+    # The command imports what it runs when it runs it: here that is done for all of them.
+    import edgeproxy.cli.serve
+    import edgeproxy.runtime.run  # noqa: F401
     from edgeproxy.cli.main import main
 
     children: dict[int, socket.socket] = {}

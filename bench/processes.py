@@ -27,9 +27,9 @@ class BenchError(Exception):
 
 
 class Running:
-    """A server that runs, pinned to one core."""
+    """A server that runs, pinned to one core, or to none."""
 
-    def __init__(self, server: Server, folder: Path, core: int, origin: int = 0) -> None:
+    def __init__(self, server: Server, folder: Path, core: int | None, origin: int = 0) -> None:
         self.server = server
         self.port, self.spare_port = free_ports(2)
         self._log = folder / f"{server.name}.log"
@@ -38,7 +38,7 @@ class Running:
         launch = server.launch(place)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                pinned(launch.command, core),
+                launch.command if core is None else pinned(launch.command, core),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

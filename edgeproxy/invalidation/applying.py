@@ -88,18 +88,18 @@ class Application:
         """What is not done yet. To do all of it again does no harm."""
         return [each.due for each in self._open]
 
-    def step(self, snapshot: Snapshot) -> list[Sweep]:
-        """What to sweep next, by what is in a snapshot."""
+    def step(self, snapshot: Snapshot, rows: int) -> list[Sweep]:
+        """What to sweep next, by what is in a snapshot; at most so many rows."""
         actions: list[Sweep] = []
         for _ in range(_SELECTORS):
-            if not self._open or len(actions) >= ROWS:
+            if not self._open or len(actions) >= rows:
                 break
             current = self._open[-1]
             due = current.due
             mode, deleted_from = due.effect
             actions += [
                 Sweep(row_id, due.position, mode is Mode.DELETE, deleted_from)
-                for row_id in current.walk.step(snapshot, ROWS - len(actions))
+                for row_id in current.walk.step(snapshot, rows - len(actions))
             ]
             if current.walk.done:
                 self._open.pop()
@@ -150,7 +150,7 @@ def apply_to(place: Place, rest: Callable[[float], None]) -> None:
         while not application.done:
             began = time.monotonic()
             with Snapshot([index]) as snapshot:
-                actions = application.step(snapshot)
+                actions = application.step(snapshot, ROWS)
             if actions:
                 writer.apply(changes.sweep, actions)
             rest(time.monotonic() - began)

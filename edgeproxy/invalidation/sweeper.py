@@ -41,7 +41,9 @@ _UPKEEP_INTERVAL = 1.0
 _FAILURE_PAUSE = 5.0
 _RECORDS = 1000
 """Records that are swept for together."""
-_OWN_STEPS = 4
+_ROWS = 200
+"""Rows that one step of a sweep changes here at most."""
+_OWN_STEPS = 10
 """Steps that a sweep takes here; what takes longer is left to a process of its own."""
 
 
@@ -147,7 +149,7 @@ class Sweeper:
 
     def _step(self, application: Application) -> None:
         with self._tier.snapshot(node=False) as snapshot:
-            actions = application.step(snapshot)
+            actions = application.step(snapshot, _ROWS)
         if actions:
             self._tier.sweep(actions)
 

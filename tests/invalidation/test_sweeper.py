@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeproxy.invalidation import applying as applying_module
 from edgeproxy.invalidation import sweeper as sweeper_module
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.invalidation.sweeper import settle_if_empty
@@ -73,10 +72,12 @@ async def test_of_rules_with_one_selector_the_last_counts(worker: Worker) -> Non
     assert row(worker, "a") is None
 
 
+@pytest.mark.parametrize("own_steps", [1, 1000])
 async def test_more_rows_and_records_than_one_step_takes(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, own_steps: int
 ) -> None:
-    monkeypatch.setattr(applying_module, "ROWS", 3)
+    monkeypatch.setattr(sweeper_module, "_ROWS", 3)
+    monkeypatch.setattr(sweeper_module, "_OWN_STEPS", own_steps)
     monkeypatch.setattr(sweeper_module, "_RECORDS", 2)
     for number in range(10):
         await worker.store(f"a{number}", tags=("home",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.measure import CONNECTIONS, rounds, warm_up
-from bench.processes import BenchError, OriginCount, Running
+from bench.processes import BenchError, OriginCount, Running, fast_folder
 from bench.report import summary, table, write_json
 from bench.scenarios import SCENARIOS
 from bench.servers import ORIGIN, SERVERS, program
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from bench.scenarios import Scenario
     from bench.servers import Server
 
-ROOM = 3 * 2**30
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux"}
 """Debian's packages."""
@@ -118,16 +116,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=names, help="only this (repeatable)")
     parser.add_argument(
         "--folder",
-        default=_fast_folder(),
+        default=fast_folder(),
         help="where the caches are (default: memory, so that no disk is measured: %(default)s)",
     )
     return parser.parse_args()
-
-
-def _fast_folder() -> str:
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free >= ROOM
-    return str(memory) if roomy else tempfile.gettempdir()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.measure import load
-from bench.processes import BenchError, Running
+from bench.processes import BenchError, Running, fast_folder
 from bench.report import machine
 from bench.scenarios import PAGES, SCENARIOS
 from bench.servers import ADMIN_TOKEN, ORIGIN, Server, edgeproxy
@@ -66,6 +66,7 @@ class Figures:
     """How long the purge took, as its caller sees it."""
     matched: int
     before: Noticed
+    during: Noticed
     worst_during: Noticed
     free_seconds: float
     """From the purge until all that it picked was out of the store."""
@@ -122,7 +123,7 @@ def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -
                 peak = max(peak, edge.memory_bytes())
                 if time.monotonic() > began + GIVE_UP:
                     raise BenchError(f"{entries(index)} responses are still there")
-                time.sleep(0.05)
+                time.sleep(0.25)
             free = time.monotonic() - began
         if matched != responses:
             raise BenchError(f"the purge picked {matched} responses of {responses}")
@@ -133,6 +134,7 @@ def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -
             answered_ms=answered * 1000,
             matched=matched,
             before=before,
+            during=_middle(windows),
             worst_during=max(windows, key=lambda each: each.p99_ms),
             free_seconds=free,
             memory_mb=(peak - memory) / 1e6,
@@ -268,7 +270,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=int, default=10, help="of many purges (default: %(default)s)"
     )
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="default: %(default)s")
+    parser.add_argument("--folder", default=fast_folder(), help="default: %(default)s")
     return parser.parse_args()
 
 

@@ -37,7 +37,7 @@ ROWS = 1000
 """Rows that one transaction changes at most."""
 _SELECTORS = 300
 """Steps of walks that one step takes at most."""
-_NICENESS = 5
+_NICENESS = 1
 _KILL_SECONDS = 5.0
 _LENGTH = 8
 
@@ -178,7 +178,7 @@ def main() -> int:
         place = msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=Place)
         threading.Thread(target=_end_with_input, daemon=True).start()
         # Others who write wait no longer than a step.
-        apply_to(place, lambda worked: time.sleep(worked / 8))
+        apply_to(place, lambda worked: time.sleep(worked / 16))
     except (msgspec.DecodeError, StoreError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

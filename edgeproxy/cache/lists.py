@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.semantics.source_image import source_host, source_images
-from edgeproxy.semantics.url_hash import url_hash
+from edgeproxy.semantics.url_hash import url_digest
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
@@ -50,7 +50,7 @@ class List(IntEnum):
     """The image that it was made from."""
     SOURCE_HOST = 6
     HASH = 7
-    """Of the URL, as `url_hash` makes it."""
+    """Of the URL, as `url_digest` makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def keys_of(stored: StoredResponse) -> list[bytes]:
     keys = [
         _key(List.SITE, site, environment, b""),
         _key(List.URL, site, environment, url_value(stored.host, stored.target)),
-        _key(List.HASH, site, environment, url_hash(stored.host, stored.target).encode()),
+        _key(List.HASH, site, environment, url_digest(stored.host, stored.target)),
     ]
     tags = stored.tags
     keys += [_key(List.TAG, site, environment, tag.encode()) for tag in tags]

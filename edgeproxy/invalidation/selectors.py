@@ -14,7 +14,7 @@ from edgeproxy.invalidation.patterns import compiled
 from edgeproxy.semantics.key import target_id
 from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
 from edgeproxy.semantics.tags import is_group
-from edgeproxy.semantics.url_hash import url_hash
+from edgeproxy.semantics.url_hash import digest_of, url_hash
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -216,7 +216,7 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
             case "url":
                 return (self._urls(self.target, is_open=False),)
             case "hash":
-                return (Span(List.HASH, site, environment, self.hash.encode()),)
+                return (Span(List.HASH, site, environment, digest_of(self.hash)),)
             case "tag":
                 return (Span(List.TAG, site, environment, self.tag.encode()),)
             case "any_case":

@@ -1,7 +1,8 @@
 """The short name that every URL has here: 32 characters, for APIs that name what they purge so."""
 
 import re
-from base64 import b32encode
+from base64 import b32decode, b32encode
+from binascii import Error
 from hashlib import blake2b
 
 _HASH = re.compile(r"[0-9a-z]{32}")
@@ -13,8 +14,20 @@ def url_hash(host: str, target: bytes) -> str:
     The same for both schemes, all variants and all `cb:` copies, and from release to release:
     BLAKE2b, 20 bytes, in lower-case base 32 (RFC 4648 6).
     """
-    digest = blake2b(host.encode() + b"\0" + target, digest_size=20, person=b"url").digest()
-    return b32encode(digest).decode().lower()
+    return b32encode(url_digest(host, target)).decode().lower()
+
+
+def url_digest(host: str, target: bytes) -> bytes:
+    """The 20 bytes that `url_hash` writes out."""
+    return blake2b(host.encode() + b"\0" + target, digest_size=20, person=b"url").digest()
+
+
+def digest_of(text: str) -> bytes:
+    """The bytes that a hash writes out; none for what is no URL's hash."""
+    try:
+        return b32decode(text.upper())
+    except (Error, ValueError):
+        return b""
 
 
 def is_url_hash(text: str) -> bool:

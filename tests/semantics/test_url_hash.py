@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeproxy.semantics.key import KeyPolicy, cache_key
-from edgeproxy.semantics.url_hash import is_url_hash, url_hash
+from edgeproxy.semantics.url_hash import digest_of, is_url_hash, url_digest, url_hash
 from tests.semantics.build import checked
 
 _HOSTS = st.sampled_from(["a.test", "a.test:81", "b.test"])
@@ -49,3 +49,9 @@ def test_different_urls_have_different_hashes(
 )
 def test_what_looks_like_one(text: str, is_one: bool) -> None:
     assert is_url_hash(text) is is_one
+
+
+def test_a_hash_can_be_read_back() -> None:
+    told = url_hash("shop.test", b"/a")
+    assert digest_of(told) == url_digest("shop.test", b"/a")
+    assert digest_of("0" * 32) == b""

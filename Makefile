@@ -20,7 +20,7 @@ apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "in
 
 help: ## list the verbs
 	@echo "edgeproxy: make VERB"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## run a small shop with the edge in front of it, and print what to try
 	@$(BIN)/edgeproxy demo

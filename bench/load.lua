@@ -1,7 +1,7 @@
--- wrk's requests, as a browser makes them: wrk ... URL -- PATH PAGES STEP RUN
+-- wrk's requests, as a browser makes them: wrk ... URL -- PATH PAGES STEP RUN PAUSE
 -- PATH is where the pages are, PAGES how many there are. They are visited by steps of STEP, which
 -- shares no factor with PAGES: all of them, out of order. RUN, unless it is empty, makes every
--- request a URL that nobody has asked for before.
+-- request a URL that nobody has asked for before. PAUSE: milliseconds before each request.
 
 local fields = {
   ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
@@ -24,6 +24,13 @@ function init(args)
   ready = {}
   for page = 0, pages - 1 do
     ready[page] = wrk.format("GET", args[1] .. page, fields)
+  end
+  local pause = tonumber(args[5])
+  if pause > 0 then
+    -- wrk looks whether there is such a function after this one.
+    function delay()
+      return pause
+    end
   end
   if run ~= "" then
     -- The page's number and the query go between these two.

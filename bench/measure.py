@@ -112,8 +112,12 @@ def load(
     seconds: int,
     core: int,
     connections: int = CONNECTIONS,
+    pause_ms: int = 0,
 ) -> dict[str, Any]:
-    """What wrk tells of one round: load.lua says what that is. Raises BenchError."""
+    """What wrk tells of one round: load.lua says what that is. Raises BenchError.
+
+    `pause_ms`: how long each connection waits before each request.
+    """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(LOAD)]
     command += [
         f"http://127.0.0.1:{server.port}",
@@ -122,6 +126,7 @@ def load(
         str(PAGES),
         str(STRIDE),
         run,
+        str(pause_ms),
     ]
     done = subprocess.run(pinned(command, core), capture_output=True, text=True, check=False)
     return told_by_wrk(done.stdout, done.stderr)

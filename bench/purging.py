@@ -39,8 +39,9 @@ HITS = next(scenario for scenario in SCENARIOS if scenario.name == "hit")
 EDGE = Server("edgeproxy", (), edgeproxy)
 SITE = "shop"
 MAX_BYTES = 16 << 30
-READERS = 2
-"""Connections: few, so that what is measured is the edge and not a queue."""
+READERS = 4
+PAUSE_MS = 3
+"""About a thousand requests a second: so that what is measured is the edge, and not a queue."""
 WINDOW = 2
 """Seconds of a look at what readers notice."""
 BATCH = 1000
@@ -191,7 +192,7 @@ def entries(index: Index) -> int:
 def look(edge: Running, core: int) -> Noticed:
     """What readers of other pages notice just now."""
     cpu = edge.cpu_seconds()
-    told = load(edge, HITS, "", WINDOW, core, READERS)
+    told = load(edge, HITS, "", WINDOW, core, READERS, PAUSE_MS)
     cpu = edge.cpu_seconds() - cpu
     if not told["requests"] or told["failed"]:
         raise BenchError(f"{told['failed']} of {told['requests']} requests failed")

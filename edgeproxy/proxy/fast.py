@@ -125,10 +125,11 @@ class _Place(dict[bytes, _Target]):
 class Peers:
     """What is remembered of those who come by one way: over TLS or by a trusted proxy, or not."""
 
-    __slots__ = ("blocks", "places", "secure")
+    __slots__ = ("blocks", "places", "secure", "trusted")
 
-    def __init__(self, *, secure: bool) -> None:
+    def __init__(self, *, secure: bool, trusted: bool) -> None:
         self.secure = secure
+        self.trusted = trusted
         self.blocks: Generations[tuple[FieldBlock, _Place]] = Generations(_BLOCKS)
         self.places: dict[bytes, _Place] = {}
 
@@ -160,7 +161,7 @@ class FastPath:
         self._reader = BlockReader()
         self._seen: set[int] = set()
         self._peers = {
-            (secure, trusted): Peers(secure=secure)
+            (secure, trusted): Peers(secure=secure, trusted=trusted)
             for secure in (False, True)
             for trusted in (False, True)
         }
@@ -192,7 +193,8 @@ class FastPath:
                 end = data.find(HEAD_END, line_end) + len(HEAD_END)
                 if line_end < 0 or end < len(HEAD_END):
                     return data
-                following, rest = data[line_end:end], data[end:]
+                if end < len(data):
+                    following, rest = data[line_end:end], data[end:]
                 known = self._read_block(peers, following)
                 if known is None:
                     return data
@@ -209,7 +211,7 @@ class FastPath:
                     return data
             self._send(transport, block, answer)
             if self._log is not None:
-                self._log_hit(transport, line, block, answer, now)
+                self._log_hit(transport, peers, line, block, answer, now)
             if not rest or transport.get_write_buffer_size() > _MOST_UNSENT:
                 return rest
             data = rest
@@ -399,6 +401,7 @@ class FastPath:
     def _log_hit(
         self,
         transport: asyncio.Transport,
+        peers: Peers,
         line: bytes,
         block: FieldBlock,
         answer: _Answer,
@@ -408,7 +411,9 @@ class FastPath:
         method, target, _ = line.split(b" ")
         fields, stored = block.fields, answer.entry.stored
         unchanged = block.conditional and self._unmodified(block, answer)
-        client, _ = client_address(fields, _address(transport), self._intake.trusted)
+        client = _address(transport)
+        if peers.trusted:
+            client, _ = client_address(fields, client, self._intake.trusted)
         self._log(
             AccessRecord(
                 client=client,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class Intake:
             method,
             raw.raw_path.encode("utf-8", "surrogateescape"),
             Fields(raw.raw_headers),
-            version=f"{raw.version.major}.{raw.version.minor}",
+            version="1.0" if raw.version.minor == 0 else "1.1",
             secure=secure,
             peer=_peer(raw),
             has_body=raw.can_read_body,
@@ -114,9 +115,11 @@ def _upgrade(sent: Fields, version: str) -> bytes:
 
 def _peer(raw: web.BaseRequest) -> str:
     """The address at the other end of the connection; a Unix socket's has none."""
-    remote = raw.remote
-    if remote is None:
-        return "unknown"
+    return _canonical(raw.remote or "")
+
+
+@lru_cache(maxsize=4096)
+def _canonical(remote: str) -> str:
     try:
         return str(ip_address(remote.partition("%")[0]))
     except ValueError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
 from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -32,8 +32,7 @@ class ClosedUnanswered(OriginDisconnected):
     """A connection that was kept from earlier ended before it brought any byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class OriginRequest:
+class OriginRequest(msgspec.Struct, frozen=True):
     """A request, ready to go out."""
 
     method: bytes
@@ -51,8 +50,7 @@ class OriginRequest:
         return self.body is None and self.method in (b"GET", b"HEAD")
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """What has come: the head, the stream of the body, and what is still being sent."""
 
     head: ResponseHead

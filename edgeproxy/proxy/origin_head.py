@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from edgeproxy.proxy.errors import OriginProtocolError
 from edgeproxy.semantics.errors import BadRequest
@@ -46,8 +47,7 @@ def request_head(
     return head
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True):
     """The head of a response as it came."""
 
     status: int

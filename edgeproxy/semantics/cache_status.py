@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from edgeproxy.semantics.fields import Fields
@@ -20,8 +21,7 @@ _NOT_IN_STRING: Final = re.compile(rb"[^\x20-\x7e]")
 _INTEGER_MAX: Final = 999_999_999_999_999  # RFC 9651 3.3.1
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStatus:
+class CacheStatus(msgspec.Struct, frozen=True):
     """One cache's member of Cache-Status. Raises ValueError if it both hit and went forward."""
 
     hit: bool = False

@@ -49,7 +49,8 @@ class Deciding:
         )
         found = looked.found
         in_part = found is None and request.method == b"GET" and not request.not_before
-        incomplete = self._incomplete.select(request) if in_part else None
+        may_be = in_part and not looked.nothing
+        incomplete = self._incomplete.select(request) if may_be else None
         if incomplete is not None and incomplete.ranges:
             found = incomplete.found
         decision = decide(

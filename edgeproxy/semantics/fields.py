@@ -93,8 +93,11 @@ class Fields:
 
     def replacing(self, name: bytes, value: bytes) -> Fields:
         """These fields with one line of that name, where its first one was, or else at the end."""
-        if name not in self._lines():
+        lines = self._lines().get(name)
+        if lines is None:
             return self.plus((name, value))
+        if lines == (value,):
+            return self
         replaced: list[tuple[bytes, bytes]] = []
         done = False
         for pair in self.raw:

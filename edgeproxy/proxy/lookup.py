@@ -6,7 +6,7 @@ one invalidated says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import Entry
@@ -51,7 +51,7 @@ class Looked:
     """The request field names that responses under this key vary by, as far as is known."""
     other_variants: bool
     """Something is stored under the key, though for other requests."""
-    nothing: bool = False
+    nothing: bool = field(default=False, compare=False)
     """The shared tier has nothing at all under the key."""
 
 

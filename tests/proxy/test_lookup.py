@@ -27,7 +27,7 @@ FRESH, STALE = RECEIVED + 10, RECEIVED + 100
 """When a response of a minute is the one, and the other."""
 MAX_MEMORY_OBJECT = 100
 HOME = Selector.by_tag("shop", "home")
-NOTHING = Looked(None, (), other_variants=False, nothing=True)
+NOTHING = Looked(None, (), other_variants=False)
 ENGLISH, GERMAN = ((Fields([(b"Accept-Language", each)])) for each in (b"en", b"de"))
 
 

@@ -161,9 +161,10 @@ class MemoryTier:
         entry_id = entry.stored.id
         if self._find(entry_id) is not entry:
             return
+        growth = len(head) - len(entry.head or b"")
         entry.head = head
-        self._charge(entry_id, entry.cost - entry._cost)
-        entry._cost = entry.cost
+        entry._cost += growth
+        self._charge(entry_id, growth)
         self._make_room(0)
 
     def mark(self, entry: Entry, stored: StoredResponse, checked: int) -> None:

@@ -15,6 +15,7 @@ crash of the machine nothing here is trusted.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -67,8 +68,13 @@ class Index:
         self.directory = directory
         self._max_bytes = max_bytes
         self._journal_id = journal_id
+        # Whose turn it is to write: in this process, and among all (a lock on the folder). LMDB has
+        # a lock of its own, but nobody can ask for that without waiting for it.
+        self._turn = threading.Lock()
+        self._folder = -1
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             allocate_lock_file(directory, _MAX_READERS)
             self.env = lmdb.open(
                 str(directory),
@@ -87,6 +93,8 @@ class Index:
                 self.env.close()
                 raise
         except (lmdb.Error, OSError) as error:
+            if self._folder >= 0:
+                os.close(self._folder)
             raise StoreUnusable(f"can't open the index in {directory}: {error}") from error
 
     def _open_databases(self) -> None:
@@ -113,6 +121,7 @@ class Index:
 
     def close(self) -> None:
         self.env.close()
+        os.close(self._folder)
 
     def sibling(self, directory: Path) -> Index:
         """Another worker's index of the same kind, to be given back with `release_index`."""
@@ -141,8 +150,33 @@ class Index:
 
         It waits for the node's other writers, and belongs to the thread that began it.
         """
-        with self.env.begin(write=True) as txn:
-            yield txn
+        with self._turn:
+            fcntl.flock(self._folder, fcntl.LOCK_EX)
+            try:
+                with self.env.begin(write=True) as txn:
+                    yield txn
+            finally:
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+
+    @contextmanager
+    def writing_at_once(self) -> Iterator[WriteTxn | None]:
+        """The same; None where somebody else writes just now."""
+        if not self._turn.acquire(blocking=False):
+            yield None
+            return
+        try:
+            try:
+                fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            try:
+                with self.env.begin(write=True) as txn:
+                    yield txn
+            finally:
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+        finally:
+            self._turn.release()
 
     # -- reading
 

@@ -15,7 +15,6 @@ crash of the machine nothing here is trusted.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -43,6 +42,7 @@ from edgeproxy.cache.layout import (
 )
 from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.stored import BodyRef
+from edgeproxy.cache.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,13 +68,8 @@ class Index:
         self.directory = directory
         self._max_bytes = max_bytes
         self._journal_id = journal_id
-        # Whose turn it is to write: in this process, and among all (a lock on the folder). LMDB has
-        # a lock of its own, but nobody can ask for that without waiting for it.
-        self._turn = threading.Lock()
-        self._folder = -1
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             allocate_lock_file(directory, _MAX_READERS)
             self.env = lmdb.open(
                 str(directory),
@@ -89,12 +84,11 @@ class Index:
             )
             try:
                 self._open_databases()
+                self._turn = Turn(directory)
             except BaseException:
                 self.env.close()
                 raise
         except (lmdb.Error, OSError) as error:
-            if self._folder >= 0:
-                os.close(self._folder)
             raise StoreUnusable(f"can't open the index in {directory}: {error}") from error
 
     def _open_databases(self) -> None:
@@ -121,7 +115,7 @@ class Index:
 
     def close(self) -> None:
         self.env.close()
-        os.close(self._folder)
+        self._turn.close()
 
     def sibling(self, directory: Path) -> Index:
         """Another worker's index of the same kind, to be given back with `release_index`."""
@@ -150,33 +144,20 @@ class Index:
 
         It waits for the node's other writers, and belongs to the thread that began it.
         """
-        with self._turn:
-            fcntl.flock(self._folder, fcntl.LOCK_EX)
-            try:
-                with self.env.begin(write=True) as txn:
-                    yield txn
-            finally:
-                fcntl.flock(self._folder, fcntl.LOCK_UN)
+        with self._turn.waited_for(), self.env.begin(write=True) as txn:
+            yield txn
 
     @contextmanager
     def writing_at_once(self) -> Iterator[WriteTxn | None]:
         """The same; None where somebody else writes just now."""
-        if not self._turn.acquire(blocking=False):
+        if not self._turn.take():
             yield None
             return
         try:
-            try:
-                fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
-            try:
-                with self.env.begin(write=True) as txn:
-                    yield txn
-            finally:
-                fcntl.flock(self._folder, fcntl.LOCK_UN)
+            with self.env.begin(write=True) as txn:
+                yield txn
         finally:
-            self._turn.release()
+            self._turn.give_back()
 
     # -- reading
 

@@ -238,9 +238,12 @@ class Handler:
         early = not flight.left
         with flight.waiting():
             try:
-                # The flight of another request is worth so much waiting, and no more.
-                async with asyncio.timeout(None if first else request.policy.collapse_timeout):
+                if first:
                     outcome = await flight.outcome(exchange.interim)
+                else:
+                    # The flight of another request is worth so much waiting, and no more.
+                    async with asyncio.timeout(request.policy.collapse_timeout):
+                        outcome = await flight.outcome(exchange.interim)
             except TimeoutError:
                 await self._passing.send(exchange, request, Pass(decision.fwd, "collapse-timeout"))
                 return None

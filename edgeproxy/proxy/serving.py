@@ -181,6 +181,9 @@ class Serving:
         if age > 0 or b"age" in found.fields:
             # RFC 9111 5.1: what caches nearer to the origin have aged it, or the wait here.
             fields = fields.plus((b"Age", b"%d" % age))
+        if (body := flight.whole) is not None and _plain(request) and not stored.incomplete:
+            exchange.send_whole(stored.status, fields, body, status, stored.reason)
+            return
 
         async def opened() -> ReadBody:
             return flight.read

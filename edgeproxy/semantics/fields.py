@@ -82,6 +82,8 @@ class Fields:
 
     def plus(self, *pairs: tuple[bytes, bytes]) -> Fields:
         """These fields, followed by the given lines."""
+        if not pairs:
+            return self
         more = Fields(self.raw + pairs)
         if self._index is not None:
             index = self._index.copy()

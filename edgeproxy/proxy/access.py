@@ -8,7 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 
-class AccessRecord(msgspec.Struct, frozen=True):
+class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One answered request. Whatever came from the client is as it came: the log escapes it."""
 
     client: str

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from edgeproxy.proxy.serving import visible_fields
+from edgeproxy.proxy.rendering import visible_fields
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import hops_left

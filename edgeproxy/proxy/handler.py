@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.passed import Passed
     from edgeproxy.proxy.pool import Pools
+    from edgeproxy.proxy.protocol import EdgeProtocol
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refreshing import Refreshing
     from edgeproxy.proxy.request import EdgeRequest
@@ -110,7 +111,10 @@ class Handler:
         parts = self._parts
         exchange = Exchange(raw, parts.clock)
         try:
-            exchange.request = self.intake.read(raw, exchange.method, secure=exchange.secure)
+            known = cast("EdgeProtocol", raw.protocol).take_known()
+            exchange.request = known or self.intake.read(
+                raw, exchange.method, secure=exchange.secure
+            )
             await self._answer(exchange, exchange.request)
         except BadRequest as error:
             exchange.close_after()

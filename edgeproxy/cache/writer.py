@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 
 _TOGETHER: Final = 16
 """Most changes that the loop makes at a time: some milliseconds, if all their bodies are long."""
-_SLOW: Final = 0.02
+_SLOW: Final = 0.05
 """Seconds: what takes longer, a disk has held up."""
-_SHY: Final = 5.0
+_SHY: Final = 1.0
 """Seconds for which the loop leaves it to the thread then."""
 
 

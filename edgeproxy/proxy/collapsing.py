@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.spool import Spool
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.selectors import Expected
+    from edgeproxy.proxy.lookup import Found
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.semantics.fields import Fields
 
@@ -48,6 +49,8 @@ class Shared(msgspec.Struct, frozen=True):
     where another worker had it, or only a part of it came."""
     fwd_status: int | None = None
     """The status that the origin answered with, where it is not the response's."""
+    judged: Found | None = None
+    """The response with its freshness, where that is known."""
 
 
 class Stored(msgspec.Struct, frozen=True):

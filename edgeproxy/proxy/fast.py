@@ -21,6 +21,7 @@ from edgeproxy.config.addresses import within
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.decide import Hit
+from edgeproxy.proxy.deciding import Unanswered
 from edgeproxy.proxy.field_blocks import BlockReader, FieldBlock, Generations
 from edgeproxy.proxy.framing import HEAD_END
 from edgeproxy.proxy.intake import Misdirected, peer_address
@@ -167,7 +168,7 @@ class FastPath:
         }
         self._lines = 0
         self._log: AccessSink | None = None
-        self.unanswered: EdgeRequest | None = None
+        self.unanswered: Unanswered | None = None
         """The request that `answer` has left last, where it was read: the full path need not."""
 
     def configure(self, intake: Intake, limits: Limits, log: AccessSink | None) -> None:
@@ -330,8 +331,9 @@ class FastPath:
         request = self._read(transport, peers, match[1], match[2], block)
         if request is None:
             return None
-        self.unanswered = request
+        head = self._view.catch_up()
         decided = self._deciding.decide(request, now)
+        self.unanswered = Unanswered(request, decided, head)
         found = decided.found
         if found is None or found.stored.incomplete or not isinstance(decided.decision, Hit):
             return None

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.collapsing import Flight
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fetching import Fetching
     from edgeproxy.proxy.incomplete import Incomplete
     from edgeproxy.proxy.lookup import Found, Lookup
@@ -112,10 +113,12 @@ class Handler:
         exchange = Exchange(raw, parts.clock)
         try:
             known = cast("EdgeProtocol", raw.protocol).take_known()
-            exchange.request = known or self.intake.read(
-                raw, exchange.method, secure=exchange.secure
-            )
-            await self._answer(exchange, exchange.request)
+            if known is None:
+                secure = exchange.secure
+                exchange.request = self.intake.read(raw, exchange.method, secure=secure)
+            else:
+                exchange.request = known.request
+            await self._answer(exchange, exchange.request, known)
         except BadRequest as error:
             exchange.close_after()
             await exchange.refuse(400, error.reason, CacheStatus(detail="bad-request"))
@@ -135,7 +138,9 @@ class Handler:
             parts.access_log(exchange.record())
         return exchange.reply
 
-    async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
+    async def _answer(
+        self, exchange: Exchange, request: EdgeRequest, known: Unanswered | None
+    ) -> None:
         if request.method in PURGING:
             await answer_purge(exchange, request, self.purger)
             return
@@ -161,7 +166,10 @@ class Handler:
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
         for _ in range(_ROUNDS):
-            decided = self.deciding.decide(request, parts.clock())
+            if known is not None and known.head == asked_at and known.request is request:
+                decided, known = known.decided, None
+            else:
+                decided = self.deciding.decide(request, parts.clock())
             found, decision = decided.found, decided.decision
             vary = decided.vary or learnt_vary
             match decision:

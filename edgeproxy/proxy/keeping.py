@@ -130,9 +130,16 @@ class Keeping:
         return ("" if ranged else "content-range"), ranged
 
     async def put(
-        self, spool: Spool, policy: SitePolicy, response: StoredResponse, *, alone: bool = False
+        self,
+        spool: Spool,
+        policy: SitePolicy,
+        response: StoredResponse,
+        judged: Found | None = None,
+        *,
+        alone: bool = False,
     ) -> StoredResponse | None:
-        """Store a response whose body is whole; `alone`: nothing else is stored under its key.
+        """Store a response whose body is whole; `judged`: the same with its freshness, where that
+        is known; `alone`: nothing else is stored under its key.
 
         None where it may not be stored any more. Raises `StoreError`.
         """
@@ -149,8 +156,9 @@ class Keeping:
         if stored is not None:
             self._backoff.succeeded(stored.id)
             if body is not None:
-                judged = self._lookup.judge(stored, policy, stored.position)
-                self._lookup.remember(judged, body)
+                if judged is None:
+                    judged = self._lookup.judge(stored, policy, stored.position)
+                self._lookup.remember(judged.stored_as(stored), body)
             if not alone:
                 await self._incomplete.superseded(stored)
         return stored

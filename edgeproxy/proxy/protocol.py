@@ -17,9 +17,9 @@ from edgeproxy.semantics.errors import BadRequest
 if TYPE_CHECKING:
     from aiohttp import StreamReader, web
 
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath, Peers
     from edgeproxy.proxy.framing import ChunkedBody, LengthBody
-    from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.server import EdgeServer
 
 FRESH_GRACE: Final = 1.0
@@ -84,7 +84,7 @@ class EdgeProtocol(RequestHandler):
         self._given_away = False
         self._lingering: Lingering | None = None
         self._fast = server.fast
-        self._known: EdgeRequest | None = None
+        self._known: Unanswered | None = None
         self._peers: Peers | None = None
         self._unsent = 0
 
@@ -100,7 +100,7 @@ class EdgeProtocol(RequestHandler):
         closing = self._close or self._force_close or self._server.draining
         return self._body is None and not closing
 
-    def take_known(self) -> EdgeRequest | None:
+    def take_known(self) -> Unanswered | None:
         """The request that is being answered, where the fast path has read it."""
         known, self._known = self._known, None
         return known

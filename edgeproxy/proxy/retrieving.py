@@ -195,7 +195,8 @@ class Retrieving:
             flight.announce(Unshared(answer, answer.status, refusal))
             return None
         origin = answer.response
-        shared = Shared(response, origin.content_length, answer.fields)
+        judged = self.lookup.judge(response, request.policy, response.position)
+        shared = Shared(response, origin.content_length, answer.fields, judged=judged)
         self.uncacheable.forget(request.key.primary)
         body = origin.take_whole()
         whole = origin.at_eof() if body is None else flight.take_whole(body)
@@ -212,7 +213,8 @@ class Retrieving:
         origin.release()
         kept = True
         if not flight.outgrown:
-            kept = await self.keep(flight, request.policy, response, alone=errand.nothing)
+            alone = errand.nothing
+            kept = await self.keep(flight, request.policy, response, judged, alone=alone)
             if found is not None and found.stored.id != response.id:
                 await self.keeping.forget(found.stored)
         if whole:
@@ -237,7 +239,13 @@ class Retrieving:
     # -- storing
 
     async def keep(
-        self, flight: Flight, policy: SitePolicy, response: StoredResponse, *, alone: bool = False
+        self,
+        flight: Flight,
+        policy: SitePolicy,
+        response: StoredResponse,
+        judged: Found | None = None,
+        *,
+        alone: bool = False,
     ) -> bool:
         """Store a body; where the store can't, the readers have it all the same.
 
@@ -247,7 +255,7 @@ class Retrieving:
         if response.incomplete:
             return await self.incomplete.keep(response, flight.spool, policy, cut=False)
         try:
-            await self.keeping.put(flight.spool, policy, response, alone=alone)
+            await self.keeping.put(flight.spool, policy, response, judged, alone=alone)
         except StoreError as error:
             warn(log, error, "%s is not stored: %s", response.url, error)
         return True

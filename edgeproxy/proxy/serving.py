@@ -164,7 +164,7 @@ class Serving:
     ) -> None:
         """Answer with a response whose body is still coming in; `own`: the request caused it."""
         stored = shared.response
-        found = self._lookup.judge(stored, request.policy, stored.position)
+        found = shared.judged or self._lookup.judge(stored, request.policy, stored.position)
         fields = shared.own_fields if own and shared.own_fields is not None else found.fields
         fields = visible_fields(fields, request.policy).without(OWN_FIELDS)
         age = int(found.freshness.age(self._clock()))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROOM = 6 * 2**30
 READY_WITHIN = 30.0
 SETTLES_WITHIN = 10.0
+LOOKS_ALIKE = 4
+"""So often in a row the origin's count must be the same, to be taken for its last."""
 ENDS_WITHIN = 20.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -210,13 +212,13 @@ class OriginCount:
     def settled(self) -> int:
         """The number once it grows no more: a load that ends leaves some work behind it."""
         give_up = time.monotonic() + SETTLES_WITHIN
-        before, seen = -1, self.now()
-        while seen != before:
+        looks = [self.now()]
+        while looks[-LOOKS_ALIKE:] != looks[-1:] * LOOKS_ALIKE:
             if time.monotonic() > give_up:
-                raise BenchError(f"the origin goes on getting requests: {seen} by now")
-            time.sleep(0.1)
-            before, seen = seen, self.now()
-        return seen
+                raise BenchError(f"the origin goes on getting requests: {looks[-1]} by now")
+            time.sleep(0.05)
+            looks.append(self.now())
+        return looks[-1]
 
     def now(self) -> int:
         """The number as it is."""

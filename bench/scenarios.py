@@ -27,6 +27,8 @@ class Scenario:
     pages: int = PAGES
     origin_share: float = 0.0
     """How many of its requests the origin must see: what tells that it measured what it says."""
+    by_turns: bool = False
+    """Whether its pages are asked for in turn, each as often as the others."""
     fresh_urls: bool = False
     """Whether each request asks for a URL of its own."""
     method: str = "GET"
@@ -74,6 +76,7 @@ _EXPIRING = Scenario(
     "pages that are fresh for a second, and refreshed in the background",
     "/second/",
     pages=REFRESHED,
+    by_turns=True,
     connections=12,
     pause_ms=5,
 )
@@ -107,8 +110,10 @@ SCENARIOS = (
         fresh_urls=True,
     ),
     Scenario("1mb", "hits of 1 MB", "/1mb/", pages=8, load="pull", connections=8),
-    Scenario("100mb", "hits of 100 MB", "/100mb/", pages=1, load="pull", connections=4),
-    Scenario("calm", "hits, 5,000 a second", pause_ms=8),
+    Scenario(
+        "100mb", "hits of 100 MB", "/100mb/", pages=1, load="pull", connections=4, quick=False
+    ),
+    Scenario("calm", "hits, 5,000 a second", pause_ms=8, quick=False),
     Scenario(
         "slow-misses",
         "the same while 10 % of the requests miss to an origin that takes 200 ms",
@@ -116,6 +121,7 @@ SCENARIOS = (
         beside=_SLOW,
         against="calm",
         by="p99",
+        quick=False,
     ),
     Scenario(
         "refreshes",
@@ -125,6 +131,7 @@ SCENARIOS = (
         needs="refresh",
         against="calm",
         by="p99",
+        quick=False,
     ),
     Scenario(
         "one-worker",
@@ -132,6 +139,7 @@ SCENARIOS = (
         pause_ms=8,
         setup="one-worker",
         pinned=False,
+        quick=False,
         needs="workers",
     ),
     Scenario(
@@ -140,6 +148,7 @@ SCENARIOS = (
         pause_ms=8,
         setup="two-workers",
         pinned=False,
+        quick=False,
         needs="workers",
         against="one-worker",
     ),

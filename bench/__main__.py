@@ -66,7 +66,8 @@ def main() -> int:
     )
     if len(cores) == 1:
         print("there is one core only: the load takes its time from the servers")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="edgeproxy-bench-", dir=arguments.folder) as name:
             # Some servers run as users of their own, and make what they store there.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,13 +119,9 @@ def squid(folder: Path, port: int, origin: int, tls: Tls | None) -> Path:
     listen_tls = ""
     if tls:
         listen_tls = f"https_port 127.0.0.1:{tls[0]} accel tls-cert={tls[1]} {site}\n"
-    user = ""
-    if os.getuid() == 0:  # which it refuses to run as
-        user = "cache_effective_user proxy\n"
-        shutil.chown(folder, "proxy")
     config = folder / "squid.conf"
     config.write_text(
-        f"http_port 127.0.0.1:{port} accel {site}\n{listen_tls}{user}"
+        f"http_port 127.0.0.1:{port} accel {site}\n{listen_tls}"
         f"cache_peer 127.0.0.1 parent {origin} 0 no-query no-digest originserver name=origin\n"
         "http_access allow all\nnever_direct allow all\n"
         "cache_mem 2 GB\nmaximum_object_size 200 MB\nmaximum_object_size_in_memory 200 MB\n"
@@ -158,9 +153,6 @@ def trafficserver(folder: Path, port: int, origin: int, tls: Tls | None) -> None
         "diags.debug.enabled": "INT 0",
         "http.cache.max_open_read_retries": "INT -1",
     }
-    if os.getuid() == 0:  # which it refuses to run as
-        settings["admin.user_id"] = "STRING trafficserver"
-        shutil.chown(folder, "trafficserver")
     if tls:
         settings["ssl.server.cert.path"] = f"STRING {tls[1].parent}"
         settings["ssl.server.private_key.path"] = f"STRING {tls[1].parent}"

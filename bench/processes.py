@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -70,7 +71,12 @@ class Running:
         launch = server.launch(place)
         # A session of its own: Ctrl-C is for this program alone, which then ends all others. If it
         # is killed, they are told by the kernel.
-        command = ["setpriv", "--pdeathsig", "TERM", *launch.command]
+        command = ["setpriv", "--pdeathsig", "TERM"]
+        if server.user and os.getuid() == 0:
+            shutil.chown(place.folder, server.user)
+            user = pwd.getpwnam(server.user)
+            command += ["--reuid", f"{user.pw_uid}", "--regid", f"{user.pw_gid}", "--clear-groups"]
+        command += launch.command
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command if core is None else pinned(command, core),

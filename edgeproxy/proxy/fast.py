@@ -25,7 +25,7 @@ from edgeproxy.proxy.field_blocks import BlockReader, FieldBlock, Generations
 from edgeproxy.proxy.framing import HEAD_END
 from edgeproxy.proxy.intake import Misdirected, peer_address
 from edgeproxy.proxy.rendering import answer_head, told, unchanged_head, visible_fields
-from edgeproxy.proxy.wire import JOIN_UP_TO
+from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.conditional import not_modified
 from edgeproxy.semantics.errors import BadRequest
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 # RFC 9112 3: a request line in origin-form of which nothing needs a second look.
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
 
+_LAST: Final = CLOSE + b"\r\n"
 _BLOCKS: Final = 2048
 """Blocks that are remembered of each kind of peers, twice."""
 _LONGEST_BLOCK: Final = 4096
@@ -125,10 +126,11 @@ class _Place(dict[bytes, _Target]):
 class Peers:
     """What is remembered of those who come by one way: over TLS or by a trusted proxy, or not."""
 
-    __slots__ = ("blocks", "places", "secure")
+    __slots__ = ("blocks", "places", "secure", "trusted")
 
-    def __init__(self, *, secure: bool) -> None:
+    def __init__(self, *, secure: bool, trusted: bool) -> None:
         self.secure = secure
+        self.trusted = trusted
         self.blocks: Generations[tuple[FieldBlock, _Place]] = Generations(_BLOCKS)
         self.places: dict[bytes, _Place] = {}
 
@@ -160,7 +162,7 @@ class FastPath:
         self._reader = BlockReader()
         self._seen: set[int] = set()
         self._peers = {
-            (secure, trusted): Peers(secure=secure)
+            (secure, trusted): Peers(secure=secure, trusted=trusted)
             for secure in (False, True)
             for trusted in (False, True)
         }
@@ -181,9 +183,9 @@ class FastPath:
         networks = self._intake.trusted
         return self._peers[secure, bool(networks) and within(_address(transport), networks)]
 
-    def answer(self, transport: asyncio.Transport, peers: Peers, data: bytes) -> bytes:
+    def answer(self, transport: asyncio.Transport, peers: Peers, data: bytes) -> bytes | None:
         """Answer the requests that `data` begins with, up to the first that is no plain fresh hit;
-        what is left of `data` begins with that one."""
+        what is left of `data` begins with that one. None: the last answer was to be the last."""
         while True:
             line_end = data.find(b"\r\n")
             following, rest = data[line_end:], b""
@@ -192,7 +194,8 @@ class FastPath:
                 end = data.find(HEAD_END, line_end) + len(HEAD_END)
                 if line_end < 0 or end < len(HEAD_END):
                     return data
-                following, rest = data[line_end:end], data[end:]
+                if end < len(data):
+                    following, rest = data[line_end:end], data[end:]
                 known = self._read_block(peers, following)
                 if known is None:
                     return data
@@ -209,7 +212,9 @@ class FastPath:
                     return data
             self._send(transport, block, answer)
             if self._log is not None:
-                self._log_hit(transport, line, block, answer, now)
+                self._log_hit(transport, peers, line, block, answer, now)
+            if block.closing:
+                return None
             if not rest or transport.get_write_buffer_size() > _MOST_UNSENT:
                 return rest
             data = rest
@@ -219,14 +224,17 @@ class FastPath:
     def _send(self, transport: asyncio.Transport, block: FieldBlock, answer: _Answer) -> None:
         answer.uses += 1
         self._memory.touch(answer.entry)
+        head, body = answer.head, answer.body
         if block.conditional and self._unmodified(block, answer):
-            transport.write(answer.unchanged or self._render_unchanged(answer))
+            head, body = answer.unchanged or self._render_unchanged(answer), b""
         elif answer.head_only:
-            transport.write(answer.head)
-        elif len(answer.body) <= JOIN_UP_TO:
-            transport.write(answer.head + answer.body)
+            body = b""
+        if block.closing:
+            head = head[:-2] + _LAST
+        if len(body) <= JOIN_UP_TO:
+            transport.write(head + body)
         else:
-            transport.writelines((answer.head, answer.body))
+            transport.writelines((head, body))
 
     def _unmodified(self, block: FieldBlock, answer: _Answer) -> bool:
         asked = block.values((b"if-none-match", b"if-modified-since"))
@@ -399,6 +407,7 @@ class FastPath:
     def _log_hit(
         self,
         transport: asyncio.Transport,
+        peers: Peers,
         line: bytes,
         block: FieldBlock,
         answer: _Answer,
@@ -408,7 +417,9 @@ class FastPath:
         method, target, _ = line.split(b" ")
         fields, stored = block.fields, answer.entry.stored
         unchanged = block.conditional and self._unmodified(block, answer)
-        client, _ = client_address(fields, _address(transport), self._intake.trusted)
+        client = _address(transport)
+        if peers.trusted:
+            client, _ = client_address(fields, client, self._intake.trusted)
         self._log(
             AccessRecord(
                 client=client,

@@ -6,7 +6,8 @@ day. Only blocks without anything unusual are read here; whatever else comes is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from edgeproxy.semantics.fields import OWS, TCHAR, Fields
 from edgeproxy.semantics.forwarding import end_to_end
@@ -29,6 +30,7 @@ _NOT_HERE: Final = frozenset(
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 # What says which site is asked for, and by which scheme: the latter where a proxy is trusted.
 _PLACE: Final = frozenset({b"host", b"x-forwarded-proto"})
+_SPECIAL: Final = _CONDITIONS | _PLACE | {b"connection"}
 
 _VISIBLE: Final = bytes(range(0x21, 0x7F)) + OWS
 _LONGEST_REMEMBERED: Final = 1024
@@ -39,35 +41,42 @@ class _Line(NamedTuple):
     """In lower case."""
     pair: tuple[bytes, bytes]
     special: bool
-    """Of `_PLACE` or `_CONDITIONS`."""
+    """One of `_SPECIAL`."""
+
+
+_name = itemgetter(0)
 
 
 class FieldBlock:
     """The fields of a request, and what is to be known of them for a hit."""
 
-    __slots__ = ("_fields", "_pairs", "_values", "conditional", "place")
+    __slots__ = ("_fields", "_lines", "_values", "closing", "conditional", "place")
 
     def __init__(
-        self, pairs: tuple[tuple[bytes, bytes], ...], place: bytes, *, conditional: bool
+        self, lines: list[_Line], place: bytes, *, conditional: bool, closing: bool
     ) -> None:
-        self._pairs = pairs
+        self._lines = lines
         self._fields: Fields | None = None
-        self._values: dict[tuple[bytes, ...], tuple[bytes | None, ...]] = {}
+        self._values: dict[tuple[bytes, ...], tuple[bytes | None, ...]] | None = None
         self.place = place
         """What is alike in all blocks for one site by one scheme: the values of Host and
         X-Forwarded-Proto."""
         self.conditional = conditional
         """If-None-Match or If-Modified-Since is there."""
+        self.closing = closing
+        """The client wants no further answer (RFC 9112 9.6)."""
 
     @property
     def fields(self) -> Fields:
         """As the full path has them: without those for the connection alone (RFC 9110 7.6.1)."""
         if self._fields is None:
-            self._fields = end_to_end(Fields(self._pairs))
+            self._fields = end_to_end(Fields([line.pair for line in self._lines]))
         return self._fields
 
     def values(self, names: tuple[bytes, ...]) -> tuple[bytes | None, ...]:
         """What the fields of these names say, each in one; None for one that is not there."""
+        if self._values is None:
+            self._values = {}
         found = self._values.get(names)
         if found is None:
             fields = self.fields
@@ -122,29 +131,31 @@ class BlockReader:
         raw = block[2:-4].split(b"\r\n")
         if len(raw) > max_fields:
             return None
-        known, remembered = [], self._lines.young
-        for each in raw:
-            line = remembered.get(each) or self._read_line(each)
-            if line is None:
-                return None
-            known.append(line)
-        if len({line.name for line in known}) != len(known):
+        lines = list(map(self._lines.young.get, raw))
+        if None in lines:
+            for at, each in enumerate(raw):
+                if lines[at] is None:
+                    lines[at] = line = self._read_line(each)
+                    if line is None:
+                        return None
+        known = cast("list[_Line]", lines)
+        if len(set(map(_name, known))) != len(known):
             # Which of two counts, or whether both do, is for the full path to say.
             return None
-        host, proto, conditional = None, b"", False
-        for line in known:
-            if not line.special:
-                continue
+        host, proto, conditional, closing = None, b"", False, False
+        for line in [line for line in known if line.special]:
             if line.name == b"host":
                 host = line.pair[1]
             elif line.name == b"x-forwarded-proto":
                 proto = line.pair[1]
+            elif line.name == b"connection":
+                closing = line.pair[1].lower() == b"close"
             else:
                 conditional = True
         if host is None:
             return None
-        pairs = tuple([line.pair for line in known])
-        return FieldBlock(pairs, host + b"\n" + proto, conditional=conditional)
+        place = host + b"\n" + proto
+        return FieldBlock(known, place, conditional=conditional, closing=closing)
 
     def _read_line(self, raw: bytes) -> _Line | None:
         line = self._lines.get(raw)
@@ -157,9 +168,9 @@ class BlockReader:
         folded, value = name.lower(), value.strip(OWS)
         if folded in _NOT_HERE or folded.startswith(b"proxy-"):
             return None
-        if folded == b"connection" and value.lower() != b"keep-alive":
+        if folded == b"connection" and value.lower() not in (b"keep-alive", b"close"):
             return None
-        line = _Line(folded, (name, value), folded in _PLACE or folded in _CONDITIONS)
+        line = _Line(folded, (name, value), folded in _SPECIAL)
         if len(raw) <= _LONGEST_REMEMBERED:
             self._lines.put(raw, line)
         return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class Intake:
             method,
             raw.raw_path.encode("utf-8", "surrogateescape"),
             Fields(raw.raw_headers),
-            version=f"{raw.version.major}.{raw.version.minor}",
+            version="1.0" if raw.version.minor == 0 else "1.1",
             secure=secure,
             peer=peer_address(raw.remote),
             has_body=raw.can_read_body,
@@ -113,6 +114,8 @@ def _upgrade(sent: Fields, version: str) -> bytes:
     return b", ".join(list_members(sent.get_all(b"upgrade")))
 
 
+# Connections come in numbers from the same clients, and reading an address takes its time.
+@lru_cache(maxsize=4096)
 def peer_address(remote: str | None) -> str:
     """The address at the other end of a connection; a Unix socket's has none."""
     if remote is None:

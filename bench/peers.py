@@ -17,14 +17,20 @@ Tls = tuple[int, "Path"]
 
 
 def nginx_origin(folder: Path, port: int, slow: int) -> Path:
-    """The origin: files, each path with a Cache-Control of its own; /slow/ is passed on."""
+    """The origin: files, each path with a Cache-Control of its own; /slow/ if there is a port."""
+    upstream = location = ""
+    if slow:
+        upstream = f"  upstream slow {{ server 127.0.0.1:{slow}; keepalive 256; }}\n"
+        location = (
+            "    location /slow/ { proxy_pass http://slow; proxy_http_version 1.1;\n"
+            '      proxy_set_header Connection ""; }\n'
+        )
     public = 'add_header Cache-Control "public, max-age=3600";'
     return _nginx(
         folder,
         1,
         "  default_type text/html;\n"
-        f"  upstream slow {{ server 127.0.0.1:{slow}; keepalive 256; }}\n"
-        f"  server {{\n    listen 127.0.0.1:{port};\n    root {folder};\n"
+        f"{upstream}  server {{\n    listen 127.0.0.1:{port};\n    root {folder};\n"
         f"    location /page/ {{ add_header Cache-Tag shop,page; {public} }}\n"
         f"    location /vary/ {{ alias {folder}/page/;\n"
         f"      add_header Vary Accept-Encoding; {public} }}\n"
@@ -35,9 +41,7 @@ def nginx_origin(folder: Path, port: int, slow: int) -> Path:
         '      add_header Cache-Control "max-age=1, stale-while-revalidate=600"; }\n'
         f"    location /private/ {{ alias {folder}/small/;\n"
         '      add_header Cache-Control "private, no-store"; }\n'
-        "    location /slow/ { proxy_pass http://slow; proxy_http_version 1.1;\n"
-        '      proxy_set_header Connection ""; }\n'
-        "    location = /status { stub_status; }\n  }\n",
+        f"{location}    location = /status {{ stub_status; }}\n  }}\n",
     )
 
 

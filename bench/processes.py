@@ -163,7 +163,10 @@ class Running:
         return sum(map(_private_bytes, _tree(self._process.pid)))
 
     def cpu_seconds(self) -> float:
-        """Processor time that it has used, in user and in kernel mode, of all its processes."""
+        """Processor time that it has used, in user and in kernel mode, of all its processes.
+
+        It only grows, whichever of them end.
+        """
         return sum(map(_cpu_seconds, _tree(self._process.pid)))
 
 
@@ -270,4 +273,5 @@ def _private_bytes(pid: int) -> int:
 def _cpu_seconds(pid: int) -> float:
     # The second field, the program's name, may have blanks and brackets of its own.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    # Its own in user and in kernel mode, then that of the children that it has seen end.
+    return sum(map(int, fields[11:15])) / TICKS

@@ -12,8 +12,8 @@ PAGES = 1000
 """Pages of the origin below each of its paths, /page/0 to /page/999."""
 MISSES_AT_ONCE = 111
 """With 200 ms each that is 555 misses a second: a tenth of all requests beside 5,000 hits."""
-REFRESHED = 600
-"""Pages that are fresh for a second each; asked for all the time, some 500 a second are fetched."""
+REFRESHED = 1250
+"""Pages that are fresh for a second. Asked for in turn, 500 a second, each is stale by its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ _EXPIRING = Scenario(
     "/second/",
     pages=REFRESHED,
     by_turns=True,
-    connections=12,
-    pause_ms=5,
+    connections=10,
+    pause_ms=19,
 )
 
 SCENARIOS = (

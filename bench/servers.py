@@ -88,7 +88,7 @@ def _write_pages(folder: Path) -> None:
     write("100mb", [100_000_000])
     (folder / "second").mkdir()
     for number in range(REFRESHED):
-        (folder / "second" / str(number)).symlink_to(folder / "small" / str(number))
+        (folder / "second" / str(number)).symlink_to(folder / "small" / str(number % PAGES))
 
 
 def _slow(place: Place) -> Launch:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from edgeproxy.config.server import ENVIRONMENTS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 from edgeproxy.semantics.source_image import source_host, source_images
 from edgeproxy.semantics.url_hash import url_digest
 

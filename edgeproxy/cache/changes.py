@@ -114,14 +114,14 @@ class Changes:
     def sweep(self, txn: WriteTxn, actions: Iterable[Sweep]) -> int:
         """Apply invalidations to what was asked for before them; how many of them applied."""
         applied = 0
-        gone = []
+        gone: dict[bytes, StoredResponse] = {}
         for row_id, position, delete, deleted_from in actions:
             there = self.row(txn, row_id)
             if there is None or there.position >= position:
                 continue
             applied += 1
             if delete:
-                gone.append(row_id)
+                gone[row_id] = there
                 continue
             deadlines = [each for each in (there.deleted_from, deleted_from) if each]
             marked = replace(
@@ -131,7 +131,7 @@ class Changes:
             )
             if marked != there:
                 self._index.mark(txn, marked, there)
-        self._index.remove(txn, gone, self._clock())
+        self._index.remove_all(txn, gone.values(), self._clock())
         return applied
 
     def remove(self, txn: WriteTxn, ids: Iterable[bytes]) -> int:

@@ -21,7 +21,7 @@ from edgeproxy.cache.bodies import (
     checked,
 )
 from edgeproxy.cache.changes import Changes, NoRoom
-from edgeproxy.cache.disk import WriteWatch
+from edgeproxy.cache.disk import IndexFull, WriteWatch, translated
 from edgeproxy.cache.errors import (
     BodyMissing,
     BodyUnreachable,
@@ -35,7 +35,7 @@ from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef, encode
-from edgeproxy.cache.writer import IndexFull, Writer, translated
+from edgeproxy.cache.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence

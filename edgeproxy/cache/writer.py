@@ -1,21 +1,19 @@
-"""The one thread that writes to an index for its tier, and LMDB's errors as the store's."""
+"""The one thread that writes to an index for its tier."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import lmdb
 
-from edgeproxy.cache.disk import disk_error, warn
-from edgeproxy.cache.errors import StoreError, StoreFull
+from edgeproxy.cache.disk import IndexFull, translated, warn
+from edgeproxy.cache.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
     from typing import Concatenate, ParamSpec, TypeVar
 
     from edgeproxy.cache.disk import WriteWatch
@@ -25,21 +23,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class IndexFull(StoreFull):
-    """LMDB has no page left."""
-
-
-@contextmanager
-def translated(where: Path | str = "the index") -> Iterator[None]:
-    """Turns what LMDB raises about the index in that folder into StoreFull or StoreUnusable."""
-    try:
-        yield
-    except lmdb.MapFullError as error:
-        raise IndexFull(f"{where}: the index is full") from error
-    except lmdb.Error as error:
-        raise disk_error(error, where) from error
 
 
 class Writer:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.invalidation.applying import Application, Place, apply_elsewhere, due_of
+from edgeproxy.invalidation.applying import Application, Place, due_of
 from edgeproxy.invalidation.compaction import make_room
+from edgeproxy.invalidation.elsewhere import apply_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -140,7 +140,9 @@ class Changes:
 
     def remove_unchanged(self, txn: WriteTxn, responses: Iterable[StoredResponse]) -> int:
         """Remove those that are still just as they were seen."""
-        return self.remove(txn, [one.id for one in responses if self.row(txn, one.id) == one])
+        unchanged = [one for one in responses if self.row(txn, one.id) == one]
+        self._index.remove_all(txn, unchanged, self._clock())
+        return len(unchanged)
 
     def forget(self, txn: WriteTxn, stored: StoredResponse) -> bool:
         """Remove a response whose body is lost; False if it has that body no longer."""

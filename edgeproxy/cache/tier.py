@@ -333,16 +333,17 @@ class SharedTier:
 
     async def expire_step(
         self, cursor: bytes | None, is_dead: Callable[[StoredResponse], bool]
-    ) -> bytes | None:
-        """Look at the next rows, and remove the dead.
+    ) -> tuple[bytes | None, int]:
+        """Look at the next rows, and remove the dead: where to go on, and how many it were.
 
         A walk begins with None and goes on with what the last step gave, until that is None.
         """
         seen, following = await self._writer.run(self._index.walk, cursor or b"\0", STEP)
         dead = [stored for stored in seen if is_dead(stored)]
+        gone = 0
         if dead:
-            await self._writer.write(self._changes.remove_unchanged, dead)
-        return following
+            gone = await self._writer.write(self._changes.remove_unchanged, dead)
+        return following, gone
 
     async def collect_garbage(self) -> int:
         """Remove bodies that no row has any more; how many. Those that can't be now, stay noted."""

@@ -6,7 +6,6 @@ does. It keeps an event loop's interpreter out of work that may concern a millio
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.invalidation.record import Record
 
-ROWS = 400
+ROWS = 500
 """Rows that one transaction changes at most: LMDB holds some five pages of 4 KiB for each of them
 until it commits."""
 _SELECTORS = 300
@@ -133,8 +132,6 @@ def _end_with_input() -> None:
 def main() -> int:
     """Apply what standard input says; the exit status."""
     os.nice(_NICENESS)
-    # Nothing here makes cycles.
-    gc.disable()
     length = int.from_bytes(sys.stdin.buffer.read(LENGTH), "big")
     try:
         place = msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=Place)

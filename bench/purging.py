@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 HITS = next(scenario for scenario in SCENARIOS if scenario.name == "hit")
 EDGE = Server("edgeproxy", (), edgeproxy)
 SITE = "shop"
+HOST = "bulk.example"
+"""Whose are the responses that are purged."""
 MAX_BYTES = 16 << 30
 READERS = 4
 PAUSE_MS = 3
@@ -154,7 +156,7 @@ def fill(store: Path, count: int) -> None:
     for first in range(0, count, BATCH):
         with index.writing() as txn:
             for number in range(first, min(first + BATCH, count)):
-                key = cache_key(SITE, "http", "bulk.example", b"/bulk/%d" % number, policy)
+                key = cache_key(SITE, "http", HOST, b"/bulk/%d" % number, policy)
                 stored = StoredResponse(
                     primary=key.primary,
                     variant=bytes(8),

@@ -96,3 +96,14 @@ def test_of_equal_rules_the_latest_is_due() -> None:
         Due(HOME, Effect(Mode.INVALIDATE, 0.0), 2),
         Due(HOME, Effect(Mode.INVALIDATE, 15.0), 4),
     ]
+
+
+def test_what_it_imports_is_little() -> None:
+    # Of a purge of a million rows, readers notice the memory that this takes.
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, {applying.__name__}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"asyncio", "pydantic", "aiohttp", "ssl"}.isdisjoint(told.stdout.split())

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.processes import BenchError, Running, fast_folder
-from bench.purging import EDGE, HOST, MAX_BYTES, fill
+from bench.purging import EDGE, HOST, MAX_BYTES, NOTHING_SLOW, fill
 from bench.report import machine
 from bench.servers import ORIGIN
 from edgeproxy.cache.index import Index
@@ -69,7 +69,7 @@ def main() -> int:
 
 def _measure(folder: Path, responses: int) -> Figures:
     read = min(READ, responses)
-    with Running(ORIGIN, folder, None) as origin:
+    with Running(ORIGIN, folder, None, NOTHING_SLOW) as origin:
         origin.wait_until_ready("/page/0")
         with Running(EDGE, folder, None, origin.port) as edge:
             edge.wait_until_ready("/page/0")

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EDGE = Server("edgeproxy", (), edgeproxy)
+NOTHING_SLOW = 9
+"""The port of what the origin passes slow pages on to; nobody asks for one here."""
 SITE = "shop"
 HOST = "bulk.example"
 """Whose are the responses that are purged."""
@@ -99,7 +101,7 @@ def main() -> int:
 def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -> Figures:
     other = cores[-1]
     with ExitStack() as stack:
-        origin = stack.enter_context(Running(ORIGIN, folder, other))
+        origin = stack.enter_context(Running(ORIGIN, folder, other, NOTHING_SLOW))
         origin.wait_until_ready("/page/0")
         with Running(EDGE, folder, None, origin.port) as edge:
             edge.wait_until_ready("/page/0")

@@ -314,7 +314,7 @@ def test_a_walk_sees_all_that_stay_however_they_move(step: int) -> None:
 )
 def test_the_cost_is_what_it_takes(fields: int, selecting: int, tags: int, body: int) -> None:
     """Within a tenth of what the allocator was asked for, ghosts and all."""
-    count = 350
+    count = 700
 
     def entry(number: int) -> Entry:
         lines = tuple((b"X-Name-%d" % at, b"value %d" % number) for at in range(fields))

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from edgeproxy.config.addresses import within
+from edgeproxy.proxy.decide import LOOKED_UP
 from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
@@ -83,9 +84,10 @@ class Intake:
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         _, forwarded_target = split_cache_buster(target.path_and_query)
+        keyed = method in LOOKED_UP and not policy.forward_ignored
         return EdgeRequest(
             method=method,
-            target=forwarded_target,
+            target=key.target if keyed else forwarded_target,
             version=version,
             fields=fields,
             upgrade=_upgrade(sent, version),

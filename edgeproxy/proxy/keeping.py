@@ -84,9 +84,9 @@ class Keeping:
         part = part and answer.status == 206
         # RFC 9111 3.3: a 206 may be stored as if it were an incomplete 200.
         status = 200 if part else answer.status
-        refusal = may_store(
-            b"GET", request.fields, status, answer.fields, policy.storage, policy.freshness
-        )
+        if len(key.target) > policy.max_target_bytes:
+            return "key-too-long", None
+        refusal = _refusal(request, status, answer.fields)
         if refusal is not None:
             return refusal, None
         if not answer.response.framed and not policy.store_unframed:
@@ -173,9 +173,7 @@ class Keeping:
         """Store a variant once more, as the response to this request too (RFC 9111 4.1, 4.3.3)."""
         policy = request.policy
         fields = freshen(Fields(chosen.fields), answer.fields)
-        refusal = may_store(
-            b"GET", request.fields, chosen.status, fields, policy.storage, policy.freshness
-        )
+        refusal = _refusal(request, chosen.status, fields)
         names = vary_names(fields)
         if refusal is not None or names is None:
             return None
@@ -218,13 +216,10 @@ class Keeping:
         None where it is gone, or where a response with such fields would not be stored for all who
         get this one now: a 304 may bear one reader's cookie, or call private what was not.
         """
-        policy = request.policy
         fields = freshen(found.fields, answer.fields)
         # RFC 9111 3.3: a 206 is stored as if it were an incomplete 200.
         status = 200 if found.stored.incomplete else found.stored.status
-        refusal = may_store(
-            b"GET", request.fields, status, fields, policy.storage, policy.freshness
-        )
+        refusal = _refusal(request, status, fields)
         if refusal is not None or vary_names(fields) != tuple(
             name for name, _ in found.stored.selecting
         ):
@@ -265,6 +260,20 @@ class Keeping:
             await self._tier.delete([stored.id])
         except StoreError as error:
             warn(log, error, "%s is not removed: %s", stored.url, error)
+
+
+def _refusal(request: EdgeRequest, status: int, fields: Fields) -> str | None:
+    """Why a response with that status and these fields may not be stored; None if it may."""
+    policy = request.policy
+    return may_store(
+        b"GET",
+        request.fields,
+        status,
+        fields,
+        policy.storage,
+        policy.freshness,
+        request.key.target,
+    )
 
 
 def _tags(fields: Fields, request: EdgeRequest) -> tuple[str, ...]:

@@ -81,6 +81,13 @@ class Pool(Section):
     keepalive: scalars.Duration = Field(
         default=15.0, description="how long an unused connection is kept for the next request"
     )
+    reuse_after_body: scalars.Bool = Field(
+        default=False,
+        description="keep connections that a request with a body went over, too; safe only where "
+        "the origin reads all bodies, whatever it answers: what it leaves unread it would take for "
+        "the next request",
+        examples=[True],
+    )
 
 
 class Tags(Section):

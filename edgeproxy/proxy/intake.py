@@ -48,7 +48,7 @@ class Intake:
             version=f"{raw.version.major}.{raw.version.minor}",
             secure=secure,
             peer=_peer(raw),
-            has_body=raw.can_read_body,
+            has_body=raw.body_exists,
         )
 
     def request(

@@ -51,7 +51,7 @@ async def test_a_body_goes_out_whole(
 
 
 async def test_a_connection_that_took_a_body_takes_nothing_else(origin: ScriptedOrigin) -> None:
-    """Whether the origin has read it nobody can tell, and what it left would be the next request."""
+    """Nobody can tell whether the origin has read it; what it left would be the next request."""
     origin.route("/", Answer(body=b"ok"))
     async with client_of(origin) as client:
         for _ in range(2):

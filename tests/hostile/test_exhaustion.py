@@ -1,0 +1,87 @@
+"""What strangers may use up: connections, room in the store, time."""
+
+import asyncio
+
+import pytest
+
+from tests.hostile.conftest import FRESH
+from tests.hostile.requests import request
+from tests.kit import Answer, Connection, EdgeProcess, ScriptedOrigin
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+PATIENCE = 10.0
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
+async def test_who_does_not_ask_is_not_kept(edge: EdgeProcess, sent: bytes) -> None:
+    async def outstay(url: str) -> bytes:
+        async with await Connection.open(url) as connection:
+            await connection.send(sent)
+            return await connection.reader.read()
+
+    async with asyncio.timeout(PATIENCE):
+        public, admin = await asyncio.gather(outstay(edge.url), outstay(edge.admin_url))
+    assert public[:12] == (b"HTTP/1.1 408" if sent else b"")
+    assert admin == b""
+
+
+async def test_slow_uploads_leave_connections_to_the_others(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    origin.otherwise(Answer(200, FRESH, b"page"))
+    slow = [await edge.connect() for _ in range(12)]
+    for connection in slow:
+        head = request(b"Content-Length: 100\r\n", b"x", method=b"POST", target=b"/slow")
+        head = head.replace(b"shop.", b"small.")
+        await connection.send(head)
+    await asyncio.sleep(0.1)
+    for number in range(5):
+        async with asyncio.timeout(1):
+            page = await edge.get(f"/while-uploading/{number}", {"Host": "small.example"})
+            assert page.text == "page"
+    for connection in slow:
+        connection.reset()
+    await asyncio.sleep(0.1)
+    # What was given up here was broken off there.
+    assert all("cut" in complaint for complaint in origin.complaints)
+    origin.complaints.clear()
+
+
+async def test_random_variants_and_busters_stay_few(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    origin.route("/many", Answer(200, FRESH | {"Vary": "X-Random", "Cache-Tag": "many"}, b"page"))
+    async with await edge.connect() as connection:
+        for number in range(120):
+            fields = {"Host": "shop.example", "X-Random": str(number)}
+            await connection.exchange("GET", f"/cb:{number % 60}/many", fields)
+    answer = await edge.purge(tags=["many"], site="default", dry_run=True)
+    assert answer["matched"] <= 2 * 33
+
+
+async def test_long_fields_cost_little(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+    """Each is read for each variant of the page."""
+    vary = {"Vary": "Accept-Language, Accept, Accept-Encoding", "Content-Language": "de"}
+    origin.route("/long", Answer(200, FRESH | vary, b"page"))
+    async with await edge.connect() as connection:
+        for number in range(32):
+            fields = {"Host": "shop.example", "Accept-Language": f"x-{number}"}
+            await connection.exchange("GET", "/long", fields)
+        longest = {"Host": "shop.example", "Accept-Language": ",".join(['"x"'] * 15_000)}
+        began = asyncio.get_running_loop().time()
+        for _ in range(3):
+            assert (await connection.exchange("GET", "/long", longest)).text == "page"
+        assert asyncio.get_running_loop().time() - began < 3
+
+
+async def test_a_purge_of_all_that_may_be_named_is_quick(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    origin.route("/tagged", Answer(200, FRESH | {"Cache-Tag": "t1 t2, t9"}, b"page"))
+    await edge.get("/tagged")
+    began = asyncio.get_running_loop().time()
+    answer = await edge.purge(tags=[f"t{n}" for n in range(10_000)], site="default", mode="delete")
+    assert answer["matched"] == 1
+    assert asyncio.get_running_loop().time() - began < 2
+    assert "hit" not in (await edge.get("/tagged")).cache_status

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.kit import Connection, EdgeProcess
+from tests.kit import Answer, Connection, EdgeProcess, ScriptedOrigin
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -76,6 +76,30 @@ async def test_the_admin_port_lets_no_stranger_in(
         response = await connection.response()
     assert response.status == status
     assert "access-control-allow-origin" not in response.head.raw.decode("latin-1").lower()
+
+
+@pytest.mark.parametrize(
+    "own",
+    ["/v1/purge", "/v1/status", "/v1/entries?url=/", "/healthz", "/readyz", "/client/v4/zones"],
+)
+async def test_nothing_of_it_is_at_the_public_port(
+    edge: EdgeProcess, origin: ScriptedOrigin, own: str
+) -> None:
+    """Not even with the token, or a name of the admin port: it is the origin's to answer."""
+    origin.route(own, Answer(200, {"Cache-Control": "no-store"}, b"the origin's"))
+    token = {"Authorization": f"Bearer {edge.token}"}
+    for host in ("shop.example", "localhost", edge.admin_url.partition("://")[2]):
+        assert (await edge.get(own, {"Host": host, **token})).text == "the origin's"
+
+
+async def test_a_stream_bears_the_same_fields_as_all_answers(edge: EdgeProcess) -> None:
+    async with asyncio.timeout(PATIENCE), await Connection.open(edge.admin_url) as connection:
+        token = {"Authorization": f"Bearer {edge.token}", "Accept": "text/event-stream"}
+        await connection.request("GET", "/v1/journal/stream", token)
+        response = await connection.start_response()
+    assert response.status == 200
+    assert response.field("x-content-type-options") == "nosniff"
+    assert response.field("x-frame-options") == "DENY"
 
 
 async def test_nobody_writes_the_logs(edge: EdgeProcess) -> None:

@@ -85,3 +85,72 @@ async def test_a_purge_of_all_that_may_be_named_is_quick(
     assert answer["matched"] == 1
     assert asyncio.get_running_loop().time() - began < 2
     assert "hit" not in (await edge.get("/tagged")).cache_status
+
+
+# -- limits, each of which says so
+
+
+async def test_a_long_url_is_passed_on_and_not_stored(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    small = {"Host": "small.example"}
+    origin.otherwise(Answer(200, FRESH, b"page"))
+    for length, stored in ((64, True), (65, False)):
+        long = f"{target}?".ljust(length, "x")
+        assert (await edge.get(long, small)).cache_status.get("stored", False) is stored
+        again = (await edge.get(long, small)).cache_status
+        assert ("hit" in again) is stored
+        assert stored or again["detail"] == "uncacheable; key-too-long"
+
+
+async def test_too_many_tags_are_not_stored(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    small = {"Host": "small.example"}
+    for tags, stored in (("a,b,c,d", True), ("a,b,c,d,e", False)):
+        origin.route(f"{target}/{stored}", Answer(200, FRESH | {"Cache-Tag": tags}, b"page"))
+        status = (await edge.get(f"{target}/{stored}", small)).cache_status
+        assert (status.get("stored"), status.get("detail")) == (
+            (True, None) if stored else (None, "tag-limit")
+        )
+
+
+RANGES = {
+    "all, sixteen times": ",".join(["0-"] * 16),
+    "overlapping": ",".join(f"{first}-999" for first in range(16)),
+    "seventeen": ",".join(f"{2 * first}-{2 * first}" for first in range(17)),
+    "a thousand": ",".join(f"{2 * first}-{2 * first}" for first in range(1000)),
+    "suffixes": ",".join(f"-{size}" for size in range(990, 1000)),
+    "tiny": ",".join(f"{2 * first}-{2 * first}" for first in range(16)),
+}
+
+
+@pytest.mark.parametrize("asked", RANGES.values(), ids=RANGES)
+async def test_no_ranges_bring_more_than_there_is(
+    edge: EdgeProcess, origin: ScriptedOrigin, asked: str
+) -> None:
+    """RFC 9110 14.2, 17.15: each byte once at most, and sixteen parts' own lines."""
+    origin.route("/ranged", Answer(200, FRESH, b"x" * 1000))
+    await edge.get("/ranged")
+    response = await edge.get("/ranged", {"Range": f"bytes={asked}"})
+    assert response.status in (200, 206)
+    assert response.body.count(b"x") <= 1000 + 16
+    assert len(response.body) <= 1000 + 17 * 120
+    assert origin.counts["/ranged"] == 1
+
+
+BOMB = bytes.fromhex("1f8b08000000000002ff") + b"\0" * 100
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate", "gzip, gzip"])
+async def test_nothing_is_decompressed(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str, coding: str
+) -> None:
+    encoded = {"Content-Encoding": coding}
+    origin.route(target, Answer(200, FRESH | encoded, BOMB))
+    for _ in range(2):
+        response = await edge.get(target, {"Accept-Encoding": "identity"})
+        assert (response.body, response.field("content-encoding")) == (BOMB, coding)
+    async with await edge.connect() as connection:
+        await connection.exchange("POST", target, encoded, BOMB)
+    assert origin.requests_for(target)[-1].body == BOMB

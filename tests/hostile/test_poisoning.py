@@ -33,6 +33,12 @@ POISON = {
     "cb: twice": b"GET /cb:1/cb:2TARGET HTTP/1.1\r\nHost: shop.example\r\n\r\n",
     "cb: and a URL": b"GET /cb:1/http://evil.exampleTARGET HTTP/1.1\r\nHost: shop.example\r\n\r\n",
     "cb: and dots": b"GET /cb:1/../cb:2/..TARGET HTTP/1.1\r\nHost: shop.example\r\n\r\n",
+    "tracking": b"GET TARGET?utm_source=evil HTTP/1.1\r\nHost: shop.example\r\n\r\n",
+    "tracking twice": (
+        b"GET TARGET?utm_source=a&utm_source=evil HTTP/1.1\r\nHost: shop.example\r\n\r\n"
+    ),
+    "tracking by HEAD": b"HEAD TARGET?utm_source=evil HTTP/1.1\r\nHost: shop.example\r\n\r\n",
+    "a parameter twice": b"GET TARGET?a=1&a=evil HTTP/1.1\r\nHost: shop.example\r\n\r\n",
     "tracking with a semicolon": (
         b"GET TARGET?utm_source=a;callback=evil HTTP/1.1\r\nHost: shop.example\r\n\r\n"
     ),
@@ -48,6 +54,20 @@ POISON = {
         "X-Host: evil.example",
         "X-Original-URL: /evil",
         "X-Rewrite-URL: /evil",
+        "X-Original-URI: /evil",
+        "X-Forwarded-Scheme: nothttps",
+        "X-Forwarded: host=evil.example",
+        "X-Original-Host: evil.example",
+        "X-Real-IP: evil",
+        "True-Client-IP: evil",
+        "CF-Connecting-IP: evil",
+        'CF-Visitor: {"scheme":"evil"}',
+        "Forwarded: host=evil.example;proto=https",
+        "Forwarded-Host: evil.example",
+        "X-Middleware-Subrequest: evil",
+        "X-Invoke-Status: 500",
+        "X-HTTP-Method: POST",
+        "Surrogate-Capability: evil=\"ESI/1.0\"",
         "X-HTTP-Method-Override: POST",
         "X-Method-Override: DELETE",
         "Proxy: http://evil.example",
@@ -246,3 +266,68 @@ async def test_one_reader_s_bad_request_takes_no_page_from_the_others(
     for _ in range(5):
         await asyncio.sleep(0.02)
         assert (await edge.get(target)).text == "page"
+
+
+ODD_ERRORS = [400, 401, 403, 405, 406, 409, 413, 414, 415, 422, 431, 500, 501, 502, 503, 504]
+
+
+@pytest.mark.parametrize("status", ODD_ERRORS)
+async def test_an_error_that_one_request_brings_about_is_no_other_s(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str, status: int
+) -> None:
+    """Cache-poisoned denial of service: the origin calls the error fresh, and all would get it."""
+
+    def page(request: OriginRequest) -> Answer:
+        odd = request.field("x-odd") or request.field("x-long")
+        return Answer(status if odd else 200, FRESH, b"error" if odd else b"page")
+
+    origin.route(target, page)
+    for odd in ({"X-Odd": "\xff"}, {"X-Long": "a" * 20_000}):
+        refused = await edge.get(target, odd)
+        assert (refused.status, refused.text) == (status, "error")
+        assert refused.cache_status.get("detail") in (
+            "error-status", "status", "uncacheable; error-status", "uncacheable; status",
+        )  # fmt: skip
+    pages = [await edge.get(target) for _ in range(2)]
+    assert [page.text for page in pages] == ["page", "page"]
+    assert "hit" in pages[1].cache_status
+
+
+@pytest.mark.parametrize("status", [404, 410, 451, 301, 308])
+async def test_what_is_said_of_a_resource_is_for_all(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str, status: int
+) -> None:
+    origin.route(target, Answer(status, FRESH, b"gone"))
+    await edge.get(target)
+    assert "hit" in (await edge.get(target)).cache_status
+
+
+# -- deception: a page of one reader's under the name of a file
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/a.css", "/a.js?b", ";a.css", "%3Ba.css", "%2Fa.css", "/..%2fa.png", "%00a.css", "%23a.ico"],
+)
+async def test_a_page_under_the_name_of_a_file_is_not_stored(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str, name: str
+) -> None:
+    small = {"Host": "small.example"}  # where all has ten minutes
+    bait = f"/{target.rpartition('/')[2]}{name}"
+    origin.route(bait, Answer(200, HTML, b"alice's"))
+    assert (await edge.get(bait, small)).cache_status["detail"] == "content-type"
+    origin.route(bait, Answer(200, HTML, b"bob's"))
+    assert (await edge.get(bait, small)).text == "bob's"
+
+
+async def test_files_and_pages_by_their_own_names_are(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    small = {"Host": "small.example"}
+    for name, media_type in (("a.css", "text/css"), ("account", "text/html"), ("a.png", "image/x")):
+        own = f"/{target.rpartition('/')[2]}/{name}"
+        origin.route(own, Answer(200, {"Content-Type": media_type}, b"x"))
+        await edge.get(own, small)
+        assert "hit" in (await edge.get(own, small)).cache_status

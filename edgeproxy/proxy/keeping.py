@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.proxy.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Keeping:
         view: JournalView,
         uncacheable: UncacheableKeys,
         backoff: RefreshBackoff,
+        tally: Tally,
     ) -> None:
         self._tier = tier
         self._lookup = lookup
@@ -62,6 +64,7 @@ class Keeping:
         self._view = view
         self._uncacheable = uncacheable
         self._backoff = backoff
+        self._tally = tally
 
     def storable(
         self,
@@ -73,6 +76,19 @@ class Keeping:
         part: bool = False,
     ) -> tuple[str, StoredResponse | None]:
         """The response as it would be stored, or why not; `part`: a range was asked for."""
+        refusal, response = self._storable(request, answer, position, found, part=part)
+        self._tally.note(refusal)
+        return refusal, response
+
+    def _storable(
+        self,
+        request: EdgeRequest,
+        answer: OriginAnswer,
+        position: int,
+        found: Found | None,
+        *,
+        part: bool,
+    ) -> tuple[str, StoredResponse | None]:
         policy, key = request.policy, request.key
         if (
             found is not None

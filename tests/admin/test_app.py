@@ -153,8 +153,8 @@ async def test_no_page_of_another_origin_changes_anything(
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x"])
 async def test_what_a_form_can_send_is_no_call(port: AdminPort, kind: str) -> None:
-    """Fetch 2.2.2: types that go across origins unasked. `curl -d` says the third one of them, which
-    therefore is let pass: what keeps strangers out is the token, and Origin."""
+    """Fetch 2.2.2: types that go across origins unasked. The third of them is what `curl -d` says,
+    and let pass: what keeps strangers out is the token, and Origin."""
     answer = await port.call(
         "POST", "/v1/purge", b'{"tags": ["a"], "site": "shop"}', headers={"Content-Type": kind}
     )

@@ -51,6 +51,7 @@ async def test_slow_uploads_leave_connections_to_the_others(
 async def test_random_variants_and_busters_stay_few(
     edge: EdgeProcess, origin: ScriptedOrigin
 ) -> None:
+    before = await refused(edge)
     origin.route("/many", Answer(200, FRESH | {"Vary": "X-Random", "Cache-Tag": "many"}, b"page"))
     async with await edge.connect() as connection:
         for number in range(120):
@@ -58,6 +59,8 @@ async def test_random_variants_and_busters_stay_few(
             await connection.exchange("GET", f"/cb:{number % 60}/many", fields)
     answer = await edge.purge(tags=["many"], site="default", dry_run=True)
     assert answer["matched"] <= 2 * 33
+    after = await refused(edge)
+    assert after["dropped_busters"] >= before["dropped_busters"] + 120 - 33
 
 
 async def test_long_fields_cost_little(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
@@ -90,10 +93,18 @@ async def test_a_purge_of_all_that_may_be_named_is_quick(
 # -- limits, each of which says so
 
 
+async def refused(edge: EdgeProcess) -> dict[str, int]:
+    """What `GET /v1/status` counts."""
+    status = (await edge.admin("GET", "/v1/status")).json()
+    counts: dict[str, int] = status["not_stored"]
+    return counts | {name: status[name] for name in ("dropped_variants", "dropped_busters")}
+
+
 async def test_a_long_url_is_passed_on_and_not_stored(
     edge: EdgeProcess, origin: ScriptedOrigin, target: str
 ) -> None:
     small = {"Host": "small.example"}
+    before = await refused(edge)
     origin.otherwise(Answer(200, FRESH, b"page"))
     for length, stored in ((64, True), (65, False)):
         long = f"{target}?".ljust(length, "x")
@@ -101,18 +112,34 @@ async def test_a_long_url_is_passed_on_and_not_stored(
         again = (await edge.get(long, small)).cache_status
         assert ("hit" in again) is stored
         assert stored or again["detail"] == "uncacheable; key-too-long"
+    assert (await refused(edge))["key-too-long"] == before["key-too-long"] + 2
 
 
 async def test_too_many_tags_are_not_stored(
     edge: EdgeProcess, origin: ScriptedOrigin, target: str
 ) -> None:
     small = {"Host": "small.example"}
+    before = await refused(edge)
     for tags, stored in (("a,b,c,d", True), ("a,b,c,d,e", False)):
         origin.route(f"{target}/{stored}", Answer(200, FRESH | {"Cache-Tag": tags}, b"page"))
         status = (await edge.get(f"{target}/{stored}", small)).cache_status
         assert (status.get("stored"), status.get("detail")) == (
             (True, None) if stored else (None, "tag-limit")
         )
+    assert (await refused(edge))["tag-limit"] == before["tag-limit"] + 1
+
+
+async def test_variants_of_a_url_give_way(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    before = await refused(edge)
+    origin.route(target, Answer(200, FRESH | {"Vary": "X-Random", "Cache-Tag": target}, b"page"))
+    async with await edge.connect() as connection:
+        for number in range(40):
+            fields = {"Host": "shop.example", "X-Random": str(number)}
+            await connection.exchange("GET", target, fields)
+    assert (await edge.purge(tags=[target], site="default", dry_run=True))["matched"] == 32
+    assert (await refused(edge))["dropped_variants"] == before["dropped_variants"] + 8
 
 
 RANGES = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
+
+import msgspec
 
 from edgeproxy.proxy.errors import OriginFailed, OriginTimedOut, OriginUnreachable
 from edgeproxy.proxy.upstream import OriginClient
@@ -30,8 +31,7 @@ _AVOIDED: Final = 10.0
 _PSEUDONYM: Final = "edgeproxy"
 
 
-@dataclass(frozen=True, slots=True)
-class OriginAnswer:
+class OriginAnswer(msgspec.Struct, frozen=True):
     """An origin's response, and what a cache must know of it."""
 
     response: OriginResponse
@@ -150,13 +150,13 @@ class OriginPool:
         )
         if not has_body or request.version == "1.0":
             # RFC 9110 10.1.1: without a body there is nothing to wait for, and HTTP/1.0 can't.
-            forwarded = forwarded.without((b"expect",))
+            forwarded = forwarded.without({b"expect"})
         if b"surrogate-control" in self.policy.freshness.targets:
             # Edge Architecture Specification 1.0, 2.1: surrogates further away stand before it.
             farther = forwarded.joined(b"surrogate-capability")
             own = b'%b="Surrogate/1.0"' % SURROGATE
             capability = own if not farther else farther + b", " + own
-            forwarded = forwarded.without((b"surrogate-capability",)).plus(
+            forwarded = forwarded.without({b"surrogate-capability"}).plus(
                 (b"Surrogate-Capability", capability)
             )
         if upgrade:

@@ -132,6 +132,24 @@ async def test_no_request_behind_a_refused_one_is_answered(
     assert origin.counts[target] == 1
 
 
+async def test_a_broken_body_right_behind_an_answer_is_told_so(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    """Not with a silent end: it may come in while the answer before it is being finished."""
+    origin.route("/last", Answer(200, {"Cache-Control": "no-store"}, b"last"))
+    good = b"GET /last HTTP/1.1\r\n" + HOST + b"\r\n"
+    bad = b"POST /last HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\ng\r\n"
+    statuses = set()
+    for _ in range(40):
+        async with asyncio.timeout(PATIENCE), await edge.connect() as connection:
+            await connection.send(good)
+            await connection.response()
+            await connection.send(bad)
+            statuses.update(await answers(connection, "POST") or [None])
+    assert statuses == {400}
+    origin.complaints[:] = [each for each in origin.complaints if "cut" not in each]
+
+
 async def test_a_host_that_is_nobody_s_is_421(origin: ScriptedOrigin, tmp_path: Path) -> None:
     """7.4 of RFC 9110: neither by Host, nor by absolute form."""
     sites = {"shop": {"hosts": ["shop.example"], "origins": [{"url": origin.url}]}}

@@ -150,6 +150,24 @@ def forwarded_request_fields(
     fields by which it could change a shared response are left out, unless `let_through` (lower-case
     names) has them.
     """
+    make = _remembered if fields.repeatable else _forwarded
+    return make(
+        fields, client, trusted, scheme, host, version, pseudonym, method, peer, let_through
+    )
+
+
+def _forwarded(
+    fields: Fields,
+    client: str,
+    trusted: bool,
+    scheme: str,
+    host: str,
+    version: str,
+    pseudonym: str,
+    method: bytes,
+    peer: str | None,
+    let_through: frozenset[bytes],
+) -> Fields:
     kept = end_to_end(fields)
     keyed = method in _KEYED_METHODS
     withheld = {
@@ -178,6 +196,10 @@ def forwarded_request_fields(
     if existing is None:
         return kept.plus((b"Via", via), *added)
     return kept.replacing(b"via", _appended(existing, via)).plus(*added)
+
+
+# A reader's requests look alike, and so do all of a browser's kind.
+_remembered = lru_cache(maxsize=1024)(_forwarded)
 
 
 def may_let_through(name: bytes) -> bool:

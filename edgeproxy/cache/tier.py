@@ -329,7 +329,7 @@ class SharedTier:
     @property
     def settled(self) -> int:
         """The journal position up to which the index has been swept."""
-        return self._counter(b"settled")
+        return self.counter(b"settled")
 
     def settle(self, position: int) -> None:
         """Note that the index has been swept up to that position."""
@@ -377,7 +377,7 @@ class SharedTier:
     @property
     def bytes_used(self) -> int:
         """What is stored takes about that many bytes, its share of the index included."""
-        return self._counter(b"bytes")
+        return self.counter(b"bytes")
 
     @property
     def entries(self) -> int:
@@ -396,7 +396,8 @@ class SharedTier:
         self._siblings.clear()
         release_index(self._index)
 
-    def _counter(self, name: bytes) -> int:
+    def counter(self, name: bytes) -> int:
+        """One of the index's own counts."""
         with translated(self._index.directory), self._index.reading() as txn:
             return self._index.counter(txn, name)
 

@@ -41,6 +41,7 @@ from edgeproxy.config.urls import (
     parse_origin_url,
     parse_store_url,
 )
+from edgeproxy.semantics.forwarding import may_let_through
 from edgeproxy.semantics.key import KeyPolicy, purge_target
 
 if TYPE_CHECKING:
@@ -158,6 +159,20 @@ def _parameter(value: str) -> str:
     return value
 
 
+def _let_through(value: str) -> str:
+    if not may_let_through(value.encode()):
+        raise ValueError(f"{shown(value)} can't be let through: the edge writes or keeps it itself")
+    return value
+
+
+def _error_status(value: Any) -> int | str:
+    if value in ("4xx", "5xx"):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
+        return value
+    raise ValueError(f'{shown(value)} is no error; give 400 to 599, "4xx" or "5xx"')
+
+
 def _area_pick(value: str) -> str:
     kind, colon, what = value.partition(":")
     if value != "everything" and not (colon and kind in AREA_KINDS and what.strip()):
@@ -238,6 +253,12 @@ AccessLogTarget = Annotated[
 ]
 Workers = Annotated[int | str, PlainValidator(_read_workers), Kind('number or "auto"', 4)]
 FieldName = Annotated[str, Strict(), AfterValidator(_lower_name), Kind("field name", "cache-tag")]
+ClientField = Annotated[
+    FieldName, AfterValidator(_let_through), Kind("field name", "true-client-ip")
+]
+ErrorStatus = Annotated[
+    int | str, PlainValidator(_error_status), Kind('status code, "4xx" or "5xx"', 404)
+]
 Parameter = Annotated[str, Strict(), AfterValidator(_parameter), Kind("query parameter", "utm_*")]
 Name = Annotated[str, Strict(), AfterValidator(_name), Kind("name", "editors")]
 TokenHash = Annotated[

@@ -28,6 +28,12 @@ class SitePolicy:
     freshness: FreshnessPolicy
     storage: StoragePolicy
     key: KeyPolicy
+    forward_ignored: bool
+    """The origin gets the query as it was sent."""
+    max_target_bytes: int
+    """Longest path and query of what is stored."""
+    let_through: frozenset[bytes]
+    """Request fields that are not withheld from the origin."""
     tags: TagPolicy
     debug_tags: bool
     """Readers may see the tag fields."""
@@ -61,6 +67,9 @@ class SitePolicy:
             freshness=site.freshness_policy(),
             storage=site.storage_policy(),
             key=site.key_policy(),
+            forward_ignored=site.key.forward_ignored,
+            max_target_bytes=site.key.max_bytes,
+            let_through=frozenset(name.encode() for name in site.let_through),
             tags=site.tag_policy(),
             debug_tags=site.tags.debug,
             cache_status=site.cache_status,

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeproxy.cache.evict import DROPPED_BUSTERS, DROPPED_VARIANTS
 from edgeproxy.cache.memory import MemoryTier
 from edgeproxy.cache.permissions import mend_permissions
 from edgeproxy.cache.store import open_tier
@@ -42,6 +43,7 @@ from edgeproxy.proxy.retrieving import Retrieving
 from edgeproxy.proxy.server import EdgeServer
 from edgeproxy.proxy.serving import Serving
 from edgeproxy.proxy.sharing import Sharing
+from edgeproxy.proxy.tally import Tally
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
@@ -79,6 +81,8 @@ class Place:
     """Each worker's counters of fetches in flight."""
     remembered: memoryview
     """The slots of `RememberedTargets`."""
+    tallies: Sequence[memoryview]
+    """Each worker's counts of what it did not store."""
 
 
 class Edge:
@@ -104,6 +108,7 @@ class Edge:
         self._closing = AsyncExitStack()
         self._memory = MemoryTier(config.memory.max_bytes)
         self._uncacheable = UncacheableKeys()
+        self.tally = Tally(place.tallies, place.worker)
         self._backoff = RefreshBackoff()
         self._purger: Purger | None = None
         self._compacting: asyncio.Task[Compacted] | None = None
@@ -151,7 +156,7 @@ class Edge:
         lookup = Lookup(self._memory, self.tier, self.view, remembered, memory_object)
         incomplete = Incomplete(self.tier, lookup, self.view)
         keeping = Keeping(
-            self.tier, lookup, incomplete, self.view, self._uncacheable, self._backoff
+            self.tier, lookup, incomplete, self.view, self._uncacheable, self._backoff, self.tally
         )
         fetching = Fetching(
             FetchParts(
@@ -286,6 +291,16 @@ class Edge:
     def now(self) -> float:
         """The time, in seconds since the epoch."""
         return self._clock()
+
+    @property
+    def dropped_variants(self) -> int:
+        """Variants that gave way to newer ones of their URL, in the store's life."""
+        return self.tier.counter(DROPPED_VARIANTS)
+
+    @property
+    def dropped_busters(self) -> int:
+        """The same of `cb:` copies."""
+        return self.tier.counter(DROPPED_BUSTERS)
 
     def explain(self, found: Iterable[StoredResponse]) -> list[Explanation]:
         """All about some stored responses of sites that there are."""

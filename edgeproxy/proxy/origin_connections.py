@@ -79,6 +79,9 @@ class Lease:
         self.protocol = connection.protocol
         self.reused = self.protocol.exchanges > 0
         self._uploading = upload
+        # An origin that does not read the body takes it for the next request, and its answer to
+        # that would be taken for somebody else's.
+        self._single_use = upload and not connections.reuse_after_body
         self._connections = connections
         self._connection: Connection | None = connection
 
@@ -101,7 +104,7 @@ class Lease:
         if not keep:
             self.protocol.abort()
             connection.close()
-        elif self.protocol.end():
+        elif self.protocol.end() and not self._single_use:
             self._connections.keep(connection)
         else:
             connection.close()
@@ -117,6 +120,7 @@ class Connections:
 
     def __init__(self, origin: Origin, timeouts: Timeouts, pool: Pool) -> None:
         self.retired = False
+        self.reuse_after_body = pool.reuse_after_body
         self._url = origin.url
         self._tls = origin.tls
         self._timeouts = timeouts

@@ -146,6 +146,7 @@ class OriginPool:
             pseudonym=self._pseudonym,
             method=request.method,
             peer=request.peer if request.trusted else None,
+            let_through=request.policy.let_through,
         )
         if not has_body or request.version == "1.0":
             # RFC 9110 10.1.1: without a body there is nothing to wait for, and HTTP/1.0 can't.

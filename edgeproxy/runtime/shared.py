@@ -4,8 +4,9 @@ Layout, in native byte order and with every area on cache lines of its own:
 
 | offset           | bytes | what                                                             |
 | 0                | 64    | the journal's positions; `SharedHead` knows what is where        |
-| 64 + slot * 8256 | 64    | one worker's words: who it is and how it fares                   |
+| 64 + slot * 8384 | 64    | one worker's words: who it is and how it fares                   |
 | the same + 64    | 8192  | its fetches in flight: a counting filter, 4096 counters, 16 bits |
+| the same + 8256  | 128   | what it did not store, by reason; the next worker counts on      |
 | after the slots  | 2^20  | the targets that were in some worker's memory: a byte each       |
 
 A word is written by one process only (a worker's by that worker, or by the supervisor once the
@@ -22,7 +23,9 @@ HEAD_BYTES = 64
 STATE_BYTES = 64
 FILTER_COUNTERS = 4096
 REMEMBERED_SLOTS = 1 << 20
-_SLOT_BYTES = STATE_BYTES + 2 * FILTER_COUNTERS
+TALLY_BYTES = 128
+_FILTER_END = STATE_BYTES + 2 * FILTER_COUNTERS
+_SLOT_BYTES = _FILTER_END + TALLY_BYTES
 
 # Indices of a slot's 64-bit words.
 _PID, _READY, _HEARTBEAT, _IN_FLIGHT, _CONNECTIONS = range(5)
@@ -35,12 +38,14 @@ _LATE_NANOSECONDS = 5_000_000_000
 class WorkerSlot:
     """One worker's words in the shared block."""
 
-    __slots__ = ("_words", "filter")
+    __slots__ = ("_words", "filter", "tally")
 
     def __init__(self, area: memoryview) -> None:
         self._words = area[:STATE_BYTES].cast("Q")
-        self.filter = area[STATE_BYTES:].cast("H")
+        self.filter = area[STATE_BYTES:_FILTER_END].cast("H")
         """4096 counters of fetches in flight, for whoever defines what is counted."""
+        self.tally = area[_FILTER_END:].cast("Q")
+        """16 counts that outlive the worker, for whoever defines what is counted."""
 
     @property
     def pid(self) -> int:

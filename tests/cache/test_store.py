@@ -446,6 +446,15 @@ async def test_the_store_never_grows_beyond_its_bound(node: Node) -> None:
     assert tier.entries == before
 
 
+async def test_tags_count_toward_what_is_stored(tier: SharedTier) -> None:
+    """So that what bounds the store bounds the tags in it, however many each response has."""
+    await must_put(tier, response("plain"), b"x")
+    plain = tier.bytes_used
+    tags = tuple(f"{number:0100}" for number in range(500))
+    await must_put(tier, response("tagged", tags=tags), b"x")
+    assert tier.bytes_used - plain > plain + sum(map(len, tags))
+
+
 async def test_evicting_ahead_of_need_leaves_a_margin(node: Node) -> None:
     tier = node.open(max_bytes=MIB if node.url != "memory:" else 2 * MIB)
     for number in range(150):

@@ -133,6 +133,9 @@ async def status(call: ApiCall) -> StatusAnswer:
         position=edge.view.catch_up(),
         settled=edge.tier.settled,
         rules=len(edge.view),
+        not_stored=edge.tally.counts(),
+        dropped_variants=edge.dropped_variants,
+        dropped_busters=edge.dropped_busters,
         store=StoreItem(
             kind=str(store.url).partition(":")[0],
             entries=edge.tier.entries,

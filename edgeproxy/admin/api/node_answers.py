@@ -90,6 +90,12 @@ class StatusAnswer(Answer):
     """The position up to which the store has been swept."""
     rules: int
     """Rules that wait to be swept for, as the worker that answers knows them."""
+    not_stored: dict[str, int]
+    """How often a response was not stored since the node was started, by the `detail` that
+    Cache-Status gave."""
+    dropped_variants: int
+    dropped_busters: int
+    """Variants and `cb:` copies that gave way to newer ones of their URL, in the store's life."""
     store: StoreItem
     """Of the node; with the `memory:` store, of the worker that answers."""
     streams: int

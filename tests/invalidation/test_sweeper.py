@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,8 @@ async def test_a_put_that_was_admitted_before_the_rule_is_waited_for(worker: Wor
         return told
 
     worker.view.admit = slow  # type: ignore[method-assign]
+    # The loop leaves it to the thread: what it stores itself, a sweep can't come in between.
+    worker.tier._writer._shy_until = math.inf
     put = asyncio.create_task(worker.store("a", tags=("home",)))
     await asyncio.to_thread(admitted.wait, 10)
     worker.append(HOME, mode=Mode.DELETE)

@@ -90,7 +90,13 @@ class Connections:
         reserved = max(1, pool.max_connections // 4)
         self._uploads = asyncio.Semaphore(max(1, pool.max_connections - reserved))
         self._waiting = 0
+        self._lent = 0
         self._request: ClientRequest | None = None
+
+    @property
+    def load(self) -> int:
+        """Requests that have a connection, or wait for one."""
+        return self._lent + self._waiting
 
     async def lease(self, *, upload: bool = False) -> Lease:
         """A connection, kept or new, as soon as there may be one more; `upload`: for a request with
@@ -102,6 +108,7 @@ class Connections:
             await self._wait_for_turn(self._uploads)
         try:
             await self._wait_for_turn(self._free)
+            self._lent += 1
             try:
                 return Lease(self, await self._connect(), upload=upload)
             except BaseException:
@@ -158,6 +165,7 @@ class Connections:
 
     def give_back(self) -> None:
         """One more may be used."""
+        self._lent -= 1
         self._free.release()
 
     def give_back_upload(self) -> None:

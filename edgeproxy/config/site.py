@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from edgeproxy.config import scalars
 from edgeproxy.config.errors import InvalidSettings, Problem, did_you_mean
+from edgeproxy.config.failover import Balancing, Breaker, Check, Retries
 from edgeproxy.config.section import Section
 from edgeproxy.semantics.cache_control import DEFAULT_TARGETS
 from edgeproxy.semantics.freshness import FreshnessPolicy
@@ -283,6 +284,16 @@ class Site(Section):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="how long an origin may take")
     pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")
+    balancing: Balancing = Field(
+        default_factory=Balancing, description="which of several origins gets a request"
+    )
+    check: Check = Field(default_factory=Check, description="how to ask an origin if it is well")
+    breaker: Breaker = Field(
+        default_factory=Breaker, description="when an origin is passed over for its failures"
+    )
+    retries: Retries = Field(
+        default_factory=Retries, description="how much may be repeated on another origin"
+    )
     tags: Tags = Field(default_factory=Tags, description="names to purge responses by")
     key: Key = Field(default_factory=Key, description="which URLs are the same page")
     ttl: Ttl = Field(default_factory=Ttl, description="how long responses stay fresh")

@@ -32,6 +32,8 @@ from edgeproxy.proxy.intake import Intake
 from edgeproxy.proxy.keeping import Keeping
 from edgeproxy.proxy.lookup import Lookup
 from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
+from edgeproxy.proxy.origins.checks import Checks
+from edgeproxy.proxy.origins.health import Verdicts
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.pool import PoolState
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refused import Refused
 
@@ -168,7 +171,12 @@ class Edge:
             )
         )
         refreshing = Refreshing(fetching, keeping, self._backoff, clock)
-        self._pools = Pools(clock)
+        verdicts = Verdicts(place.runtime_dir / "origins")
+        self._closing.callback(verdicts.close)
+        self._checks = Checks(verdicts, claims)
+        self._closing.push_async_callback(self._checks.close)
+        self._checks.watch(self.sites.policies.values())
+        self._pools = Pools(clock, verdicts=verdicts)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
         self.jobs = Jobs(place.runtime_dir / "jobs")
@@ -240,6 +248,7 @@ class Edge:
         # Freshness and rendered heads in memory were made under the old policies.
         self._memory.clear()
         self._pools.reload(self.sites.policies.values())
+        self._checks.watch(self.sites.policies.values())
 
     def begin_drain(self) -> None:
         """Close idle connections, and each other one after its answer."""
@@ -266,6 +275,10 @@ class Edge:
     def now(self) -> float:
         """The time, in seconds since the epoch."""
         return self._clock()
+
+    def origins(self, site: str) -> PoolState:
+        """How the origins of a site that there is do, as this worker sees them."""
+        return self._pools.of(self.sites.policies[site]).state()
 
     def explain(self, found: Iterable[StoredResponse]) -> list[Explanation]:
         """All about some stored responses of sites that there are."""

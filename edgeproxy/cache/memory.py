@@ -95,7 +95,9 @@ class MemoryTier:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes_used = 0
-        self._entries: dict[bytes, tuple[Entry, ...]] = {}
+        self.variants: dict[bytes, tuple[Entry, ...]] = {}
+        """The entries under each cache key. A tuple is never changed, but replaced whenever one of
+        its entries comes, goes, or turns out to have been invalidated."""
         # Of stored ids, the oldest first.
         self._small: OrderedDict[bytes, Entry] = OrderedDict()
         self._main: OrderedDict[bytes, Entry] = OrderedDict()
@@ -111,7 +113,7 @@ class MemoryTier:
 
     def get(self, primary: bytes) -> tuple[Entry, ...]:
         """The entries under a cache key, its variants."""
-        return self._entries.get(primary, ())
+        return self.variants.get(primary, ())
 
     def touch(self, entry: Entry) -> None:
         """Note that an entry has been used."""
@@ -142,11 +144,11 @@ class MemoryTier:
             self._small_bytes += entry._cost
         self.bytes_used += entry._cost
         primary = entry.stored.primary
-        variants = self._entries.get(primary, ())
+        variants = self.variants.get(primary, ())
         if len(variants) >= _MAX_VARIANTS:
             self._remove(variants[0].stored.id)
             variants = variants[1:]
-        self._entries[primary] = (*variants, entry)
+        self.variants[primary] = (*variants, entry)
         if self._free_slots:
             entry._slot = self._free_slots.pop()
             self._slots[entry._slot] = entry
@@ -163,6 +165,11 @@ class MemoryTier:
         self._charge(entry_id, entry.cost - entry._cost)
         entry._cost = entry.cost
         self._make_room(0)
+
+    def mark(self, entry: Entry, stored: StoredResponse, checked: int) -> None:
+        """Note an invalidation of an entry: it is as `stored` says, judged up to `checked`."""
+        if self._find(entry.stored.id) is entry:
+            self.put(Entry(stored, entry.fields, entry.body, entry.freshness, checked, entry.head))
 
     def discard(self, stored_id: bytes) -> None:
         """Drop the entry of that id, if there is one."""
@@ -181,7 +188,7 @@ class MemoryTier:
 
     def clear(self) -> None:
         """Drop everything."""
-        for queue in (self._entries, self._small, self._main, self._ghosts):
+        for queue in (self.variants, self._small, self._main, self._ghosts):
             queue.clear()
         self._slots.clear()
         self._free_slots.clear()
@@ -197,8 +204,8 @@ class MemoryTier:
         self._charge(stored_id, new._cost - old._cost)
         (self._small if stored_id in self._small else self._main)[stored_id] = new
         primary = new.stored.primary
-        self._entries[primary] = tuple(
-            new if entry is old else entry for entry in self._entries[primary]
+        self.variants[primary] = tuple(
+            new if entry is old else entry for entry in self.variants[primary]
         )
 
     def _charge(self, stored_id: bytes, cost: int) -> None:
@@ -216,11 +223,11 @@ class MemoryTier:
         self._slots[entry._slot] = None
         self._free_slots.append(entry._slot)
         primary = entry.stored.primary
-        others = tuple(other for other in self._entries[primary] if other is not entry)
+        others = tuple(other for other in self.variants[primary] if other is not entry)
         if others:
-            self._entries[primary] = others
+            self.variants[primary] = others
         else:
-            del self._entries[primary]
+            del self.variants[primary]
 
     def _make_room(self, cost: int) -> None:
         chances = _CHANCES

@@ -120,6 +120,17 @@ class SharedTier:
             self._writer.submit(self._changes.row, row_id)
         return tuple(found)
 
+    def read_inline(self, stored: StoredResponse) -> bytes | None:
+        """The whole body, at once; None where that can't be: `read` knows why."""
+        if stored.body.kind != "inline":
+            return None
+        try:
+            body = self._inline(stored.body)
+            check(body, stored.body)
+        except BodyMissing:
+            return None
+        return body
+
     async def read(self, stored: StoredResponse) -> bytes:
         """The whole body. Raises BodyMissing if it is gone or damaged; the response goes too."""
         ref = stored.body
@@ -284,9 +295,9 @@ class SharedTier:
             gone += await self._writer.write(self._changes.remove, todo[start : start + STEP])
         return gone
 
-    def touch(self, row_id: bytes, now: float) -> None:
+    def touch(self, row_id: bytes, now: float, times: int = 1) -> None:
         """Note that a response was used; it is written with the next `flush`."""
-        self._touched[row_id] = (now, self._touched.get(row_id, (now, 0))[1] + 1)
+        self._touched[row_id] = (now, self._touched.get(row_id, (now, 0))[1] + times)
         if len(self._touched) >= _MAX_TOUCHED:
             touched, self._touched = self._touched, {}
             self._writer.submit(self._changes.note_use, touched)

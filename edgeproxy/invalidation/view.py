@@ -44,7 +44,8 @@ class JournalView:
         """`settled`: the position up to which the worker's shared tier has been swept."""
         self._journal = journal
         self._clock = clock
-        self._head = head.word
+        self.head = head.word
+        """The journal's head is its first item; what is judged up to there is judged."""
         self._lock = threading.Lock()
         self._table = RuleTable()
         self._holds: Counter[int] = Counter()
@@ -67,7 +68,7 @@ class JournalView:
 
         Costs one comparison when the head has not moved. Raises JournalError.
         """
-        head = self._head[0]
+        head = self.head[0]
         if head != self._position:
             with self._lock:
                 return self._read_on()
@@ -178,11 +179,12 @@ class JournalView:
             memory.discard(entry.stored.id)
             return
         if verdict.standing is Standing.INVALIDATED:
-            entry.stored = marked(entry.stored, verdict)
-        entry.checked = head
+            memory.mark(entry, marked(entry.stored, verdict), head)
+        else:
+            entry.checked = head
 
     def _read_on(self) -> int:
-        head = self._head[0]
+        head = self.head[0]
         while self._position < head:
             records = self._journal.since(self._position, head, _READ_STEP)
             following = self._position + 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class AccessRecord:
+
+class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One answered request. Whatever came from the client is as it came: the log escapes it."""
 
     client: str

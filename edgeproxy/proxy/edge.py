@@ -23,6 +23,7 @@ from edgeproxy.invalidation.view import JournalView
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.claims import Claims
 from edgeproxy.proxy.explain import Explanation, explain
+from edgeproxy.proxy.fast import FastPath
 from edgeproxy.proxy.fetching import Fetching, FetchParts
 from edgeproxy.proxy.foretelling import Foreteller
 from edgeproxy.proxy.handler import Handler, HandlerParts
@@ -182,6 +183,7 @@ class Edge:
         self.jobs = Jobs(place.runtime_dir / "jobs")
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
+        serving = Serving(self.tier, lookup, clock, memory_object)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -190,7 +192,7 @@ class Edge:
                 fetching=fetching,
                 refreshing=refreshing,
                 sharing=Sharing(lookup, self.view, clock),
-                serving=Serving(self.tier, lookup, clock, memory_object),
+                serving=serving,
                 view=self.view,
                 passed=Passed(
                     self.tier,
@@ -218,6 +220,17 @@ class Edge:
         self.server = EdgeServer(
             self._handler.handle, config.limits, clock=clock, on_refused=self._log_refused
         )
+        self._fast = FastPath(
+            clock=clock,
+            memory=self._memory,
+            tier=self.tier,
+            view=self.view,
+            lookup=lookup,
+            deciding=self._handler.deciding,
+            serving=serving,
+        )
+        self._configure_fast()
+        self.server.fast = self._fast
         sweeper = Sweeper(
             self.tier,
             journal,
@@ -247,8 +260,14 @@ class Edge:
         self.server.limits = config.limits
         # Freshness and rendered heads in memory were made under the old policies.
         self._memory.clear()
+        self._configure_fast()
         self._pools.reload(self.sites.policies.values())
         self._checks.watch(self.sites.policies.values())
+
+    def _configure_fast(self) -> None:
+        config = self._config
+        log = None if config.log.access == "off" else self._access_log
+        self._fast.configure(self._handler.intake, config.limits, log)
 
     def begin_drain(self) -> None:
         """Close idle connections, and each other one after its answer."""

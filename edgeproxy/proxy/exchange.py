@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body, true_method
+from edgeproxy.proxy.rendering import answer_head, told, with_told
 from edgeproxy.proxy.tunnel import splice
-from edgeproxy.proxy.wire import ResponseWriter
-from edgeproxy.semantics.cache_status import CacheStatus, append_member, vercel_cache
+from edgeproxy.proxy.wire import REASONS, ResponseWriter
+from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.cache_status import Forwarded
 
 _NO_FIELDS = Fields()
-REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Exchange:
@@ -96,11 +95,7 @@ class Exchange:
     ) -> None:  # fmt: skip
         """Send the head. `length` is the body's in bytes, None if that is not known yet."""
         self._note(status, cache_status)
-        if self._cache_status:
-            fields = append_member(fields, self._cache_status)
-        if self._vercel_cache:
-            fields = fields.without({b"x-vercel-cache"})
-            fields = fields.plus((b"x-vercel-cache", self._vercel_cache))
+        fields = with_told(fields, self._cache_status, self._vercel_cache)
         if reason is None:
             reason = REASONS.get(status, b"")
         await self.writer.start(status, reason, fields, length, head_only=head_only)
@@ -111,15 +106,12 @@ class Exchange:
     async def finish(self) -> None:
         await self.writer.finish()
 
-    def send_ready(self, status: int, head: bytes, body: bytes, cache_status: CacheStatus) -> None:
-        """Send a whole answer that was rendered beforehand but for its last fields."""
+    def send_ready(
+        self, status: int, head: bytes, age: int, body: bytes, cache_status: CacheStatus
+    ) -> None:
+        """Send a whole answer whose head begins with what `stored_head` gave."""
         self._note(status, cache_status)
-        if self._cache_status:
-            head += b"Cache-Status: " + self._cache_status + b"\r\n"
-        if self._vercel_cache:
-            head += b"x-vercel-cache: " + self._vercel_cache + b"\r\n"
-        if status != 204:  # RFC 9110 8.6
-            head += b"Content-Length: %d\r\n" % len(body)
+        head = answer_head(head, age, status, len(body), self._cache_status, self._vercel_cache)
         self.writer.send_ready(head, body)
 
     async def switch(
@@ -140,10 +132,8 @@ class Exchange:
 
     def _note(self, status: int, cache_status: CacheStatus) -> None:
         self._status = status
-        if self.request is None or self.request.policy.cache_status:
-            self._cache_status = cache_status.render()
-        if self.request is not None and self.request.policy.vercel_cache:
-            self._vercel_cache = vercel_cache(cache_status)
+        policy = None if self.request is None else self.request.policy
+        self._cache_status, self._vercel_cache = told(cache_status, policy)
         self._first_byte = self._clock()
 
     # -- ending otherwise than well

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ class Intake:
         self, sites: SiteTable, trusted_proxies: Sequence[IPv4Network | IPv6Network]
     ) -> None:
         self._sites = sites
-        self._trusted = tuple(trusted_proxies)
+        self.trusted = tuple(trusted_proxies)
+        """The networks of proxies whose X-Forwarded-* fields are believed."""
 
     def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
         """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
@@ -46,7 +48,7 @@ class Intake:
             Fields(raw.raw_headers),
             version=f"{raw.version.major}.{raw.version.minor}",
             secure=secure,
-            peer=_peer(raw),
+            peer=peer_address(raw.remote),
             has_body=raw.can_read_body,
         )
 
@@ -70,7 +72,7 @@ class Intake:
         if place is None:
             raise Misdirected(f"no site here is {target.host}")
         policy, environment = place
-        client, trusted = client_address(fields, peer, self._trusted)
+        client, trusted = client_address(fields, peer, self.trusted)
         scheme = "https" if secure else "http"
         if trusted:
             scheme = _forwarded_scheme(fields) or scheme
@@ -112,9 +114,10 @@ def _upgrade(sent: Fields, version: str) -> bytes:
     return b", ".join(list_members(sent.get_all(b"upgrade")))
 
 
-def _peer(raw: web.BaseRequest) -> str:
-    """The address at the other end of the connection; a Unix socket's has none."""
-    remote = raw.remote
+# Connections come in numbers from the same clients, and reading an address takes its time.
+@lru_cache(maxsize=4096)
+def peer_address(remote: str | None) -> str:
+    """The address at the other end of a connection; a Unix socket's has none."""
     if remote is None:
         return "unknown"
     try:

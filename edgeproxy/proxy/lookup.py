@@ -212,20 +212,33 @@ class Lookup:
         validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
         return Found(stored, fields, freshness, validity, None, checked)
 
-    def remember(self, found: Found, body: bytes) -> None:
-        """Keep a response in memory; a journal that has moved on is checked at its next hit."""
-        if len(body) > self._memory_object:
-            return
-        self._remembered.add(found.stored.target_id)
-        self._memory.put(
-            Entry(
-                stored=found.stored,
-                fields=found.fields,
-                body=body,
-                freshness=found.freshness,
-                checked=found.checked,
-            )
+    def remember(self, found: Found, body: bytes) -> Entry:
+        """Keep a response in memory, unless it is too long for that; a journal that has moved on
+        is checked at its next hit."""
+        entry = Entry(
+            stored=found.stored,
+            fields=found.fields,
+            body=body,
+            freshness=found.freshness,
+            checked=found.checked,
         )
+        if len(body) <= self._memory_object:
+            self._remembered.add(found.stored.target_id)
+            self._memory.put(entry)
+        return entry
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether no invalidation since it was last judged concerns what is in memory."""
+        head = self._view.catch_up()
+        if entry.checked == head:
+            return True
+        if entry.checked < self._view.floor:
+            # Rules that may concern it are gone, swept through the store: that one knows.
+            return False
+        if self._view.verdict(entry.stored, entry.checked).standing is not Standing.VALID:
+            return False
+        entry.checked = head
+        return True
 
     def keep_head(self, entry: Entry, head: bytes) -> None:
         """Keep what was rendered of an entry's head with it."""

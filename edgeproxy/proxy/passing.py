@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeproxy.proxy.serving import visible_fields
+from edgeproxy.proxy.rendering import visible_fields
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import hops_left

@@ -17,6 +17,7 @@ from edgeproxy.semantics.errors import BadRequest
 if TYPE_CHECKING:
     from aiohttp import StreamReader, web
 
+    from edgeproxy.proxy.fast import FastPath, Peers
     from edgeproxy.proxy.framing import ChunkedBody, LengthBody
     from edgeproxy.proxy.server import EdgeServer
 
@@ -39,12 +40,15 @@ class EdgeProtocol(RequestHandler):
     __slots__ = (
         "_body",
         "_busy",
+        "_fast",
         "_given_away",
         "_head_deadline",
         "_lingering",
         "_payload",
+        "_peers",
         "_pending",
         "_server",
+        "_unsent",
         "continue_due",
         "limits",
     )
@@ -77,6 +81,9 @@ class EdgeProtocol(RequestHandler):
         self._head_deadline: float | None = None
         self._given_away = False
         self._lingering: Lingering | None = None
+        self._fast = server.fast
+        self._peers: Peers | None = None
+        self._unsent = 0
 
     # -- what the writer needs
 
@@ -153,6 +160,12 @@ class EdgeProtocol(RequestHandler):
         super().connection_made(transport)
         self._await_first(FRESH_GRACE if self._server.draining else self.limits.header_timeout)
 
+    def continue_after(self, *, answered: bool, head_within: float) -> None:
+        """Go on with a connection that is not new: whether it had an answer, and how many seconds
+        the client has left for the next request's head."""
+        self._request_count = int(answered)
+        self._await_first(head_within)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if not self._payload.is_eof():
             self._payload.set_exception(ConnectionResetError("the client is gone"))
@@ -182,11 +195,31 @@ class EdgeProtocol(RequestHandler):
         if self._force_close or self._close or not data:
             return
         if not self._busy:
-            self._read_requests(data)
+            if self._fast is not None and self._idles:
+                data = self._answer_fast(self._fast, data)
+            if data:
+                self._read_requests(data)
             return
         self._pending += data
         if len(self._pending) > self.limits.head_bytes and not self._buffer_paused:
             self._pause_reading_for_buffer()
+
+    @property
+    def _idles(self) -> bool:
+        """Nothing is being read, answered, or waiting to be sent."""
+        halfway = self._pending or self._body is not None or self._paused
+        return not (halfway or self._server.draining or self._lingering is not None)
+
+    def _answer_fast(self, fast: FastPath, data: bytes) -> bytes:
+        transport = self.transport
+        assert transport is not None
+        if self._peers is None:
+            self._peers = fast.peers_of(transport)
+        rest = fast.answer(transport, self._peers, data)
+        if len(rest) < len(data):
+            self._request_count += 1
+            self._next_keepalive_close_time = self._loop.time() + self.limits.keepalive_timeout
+        return rest
 
     # -- reading
 
@@ -333,12 +366,20 @@ class EdgeProtocol(RequestHandler):
         deadline = self._head_deadline
         if deadline is None:
             deadline = self._next_keepalive_close_time
-        if self._loop.time() < deadline:
+        now, unsent = self._loop.time(), self._unsent_bytes()
+        if now < deadline:
             self._arm(deadline)
+        elif unsent and unsent != self._unsent:
+            # The answer to a fast hit, on its way to a client that takes it slowly.
+            self._unsent = unsent
+            self._arm(now + self.limits.body_idle_timeout)
         elif self._head_deadline is not None:
             self._refuse(Refused(408, "head-timeout"))
         else:
             self._end(idle=True)
+
+    def _unsent_bytes(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     # -- the end
 

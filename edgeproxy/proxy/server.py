@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
 
-from edgeproxy.proxy.protocol import EdgeProtocol
+from edgeproxy.proxy.light import LightProtocol
+from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
 from edgeproxy.proxy.wire import CLOSING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
     from edgeproxy.config.server import Limits
+    from edgeproxy.proxy.fast import FastPath
     from edgeproxy.proxy.refused import Refused
 
 if HttpRequestParser.__module__ != "aiohttp._http_parser":
@@ -54,13 +56,19 @@ class EdgeServer(web.Server):
         self.on_refused = on_refused
         self.draining = False
         self._handler = handler
-        self._open: set[EdgeProtocol] = set()
+        self.fast: FastPath | None = None
+        """Answers fresh hits, where there is one; set before the first connection."""
+        self._open: set[EdgeProtocol | LightProtocol] = set()
+        self._light: set[LightProtocol] = set()
+        self._checking: asyncio.TimerHandle | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    def __call__(self) -> EdgeProtocol:
-        return EdgeProtocol(self, self._loop)
+    def __call__(self) -> EdgeProtocol | LightProtocol:  # type: ignore[override]
+        if self.fast is None:
+            return EdgeProtocol(self, self._loop)
+        return LightProtocol(self, self._loop, self.fast)
 
     @property
     def open_connections(self) -> int:
@@ -103,6 +111,30 @@ class EdgeServer(web.Server):
         super().connection_lost(handler, exc)
         self._open.discard(cast("EdgeProtocol", handler))
         self._check_quiet()
+
+    def opened(self, light: LightProtocol) -> None:
+        """A connection that starts without a handler of aiohttp's."""
+        self._open.add(light)
+        self._light.add(light)
+        self._quiet.clear()
+        if self._checking is None:
+            self._check_light()
+
+    def closed(self, light: LightProtocol) -> None:
+        """It is gone, or has a handler now."""
+        self._open.discard(light)
+        self._light.discard(light)
+        self._check_quiet()
+
+    def _check_light(self) -> None:
+        now = self._loop.time()
+        for light in tuple(self._light):
+            light.check(now)
+        self._checking = None
+        if self._light:
+            limits = self.limits
+            shortest = min(limits.header_timeout, limits.keepalive_timeout, FRESH_GRACE)
+            self._checking = self._loop.call_later(shortest / 4, self._check_light)
 
     def _check_quiet(self) -> None:
         if not self._open and not self._answering:

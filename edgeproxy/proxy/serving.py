@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import BodyMissing
-from edgeproxy.proxy.wire import render_head
+from edgeproxy.proxy.rendering import OWN_FIELDS, stored_head, visible_fields
 from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
 from edgeproxy.semantics.partial import satisfied_ranges, stated_parts
 from edgeproxy.semantics.ranges import (
@@ -17,7 +17,6 @@ from edgeproxy.semantics.ranges import (
     partial_fields,
     requested_ranges,
 )
-from edgeproxy.semantics.tags import without_tag_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
     ReadBody: TypeAlias = Callable[[int, int | None], AsyncIterator[bytes]]
 
-# Made anew for each answer: the time in the cache, and the message's framing.
-_OWN_FIELDS = frozenset({b"age", b"content-length"})
 # Fields that describe the content, which an error about the range does not have.
 _CONTENT_FIELDS = frozenset(
     {b"content-type", b"content-encoding", b"content-language", b"etag", b"last-modified"}
@@ -57,11 +54,6 @@ class Representation:
     received: float
     open: Callable[[], Awaitable[ReadBody]]
     """Gives `read(start, stop)`: the body's bytes from `start` up to `stop` (its end)."""
-
-
-def visible_fields(fields: Fields, policy: SitePolicy) -> Fields:
-    """The fields as readers may see them: without the origin's tags, unless debugging is on."""
-    return fields if policy.debug_tags else without_tag_fields(fields, policy.tags)
 
 
 class Serving:
@@ -84,16 +76,17 @@ class Serving:
         """
         stored, now = found.stored, self._clock()
         self._tier.touch(stored.id, now)
-        age = b"%d" % int(found.freshness.age(now))
+        age = int(found.freshness.age(now))
         if found.entry is not None and _plain(request):
             exchange.send_ready(
                 stored.status,
-                self._rendered(found.entry, request.policy) + b"Age: " + age + b"\r\n",
+                self.rendered(found.entry, request.policy),
+                age,
                 found.entry.body,
                 status,
             )
             return
-        visible = visible_fields(found.fields, request.policy).without(_OWN_FIELDS)
+        visible = visible_fields(found.fields, request.policy).without(OWN_FIELDS)
 
         async def opened() -> ReadBody:
             return await self._open(found)
@@ -101,7 +94,7 @@ class Serving:
         representation = Representation(
             stored.status,
             stored.reason,
-            visible.plus((b"Age", age)),
+            visible.plus((b"Age", b"%d" % age)),
             stored.body.length,
             stored.response_time,
             opened,
@@ -142,14 +135,11 @@ class Serving:
         whole = replace(stored, length=parts.length, open=opened)
         await _send_ranges(exchange, request, whole, ranges, parts.length, status)
 
-    def _rendered(self, entry: Entry, policy: SitePolicy) -> bytes:
+    def rendered(self, entry: Entry, policy: SitePolicy) -> bytes:
         """What all whole answers from `entry` begin with, rendered for the first of them."""
         if entry.head is not None:
             return entry.head
-        fields = visible_fields(entry.fields, policy).without(_OWN_FIELDS)
-        if policy.vercel_cache:
-            fields = fields.without({b"x-vercel-cache"})
-        head = render_head(entry.stored.status, entry.stored.reason, fields)
+        head = stored_head(entry, policy)
         self._lookup.keep_head(entry, head)
         return head
 
@@ -176,7 +166,7 @@ class Serving:
         stored = shared.response
         found = self._lookup.judge(stored, request.policy, stored.position)
         fields = shared.own_fields if own and shared.own_fields is not None else found.fields
-        fields = visible_fields(fields, request.policy).without(_OWN_FIELDS)
+        fields = visible_fields(fields, request.policy).without(OWN_FIELDS)
         age = int(found.freshness.age(self._clock()))
         if age > 0 or b"age" in found.fields:
             # RFC 9111 5.1: what caches nearer to the origin have aged it, or the wait here.

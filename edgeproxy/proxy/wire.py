@@ -7,6 +7,7 @@ should (RFC 9112 6, 9).
 from __future__ import annotations
 
 from enum import Enum, auto
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.fields import Fields
 
 # What belongs to one connection's message, and is made anew for the next (RFC 9110 7.6.1).
-_FRAMING: Final = frozenset(
+FRAMING: Final = frozenset(
     {
         b"connection",
         b"content-length",
@@ -29,12 +30,13 @@ _FRAMING: Final = frozenset(
         b"upgrade",
     }
 )
-_SWITCHING_FRAMING: Final = _FRAMING - {b"upgrade"}
+_SWITCHING_FRAMING: Final = FRAMING - {b"upgrade"}
 
 _CLOSE: Final = b"Connection: close\r\n"
 _KEEP: Final = b"Connection: keep-alive\r\n"
+REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 # Up to here copying a body behind its head costs less than sending it apart.
-_JOIN_UP_TO: Final = 32 * 1024
+JOIN_UP_TO: Final = 32 * 1024
 
 
 class UnsafeField(ValueError):
@@ -125,7 +127,7 @@ class ResponseWriter:
         if status == 100:
             # The client has what it waited for: the edge need not say so when it reads the body.
             self._protocol.continue_due = False
-        transport.write(render_head(status, reason, fields.without(_FRAMING)) + b"\r\n")
+        transport.write(render_head(status, reason, fields.without(FRAMING)) + b"\r\n")
         await self._protocol.drain()
 
     async def start(
@@ -143,7 +145,7 @@ class ResponseWriter:
         After a 101 the connection belongs to another protocol: see `take_over`.
         """
         transport = self._transport()
-        dropped = _SWITCHING_FRAMING if status == 101 else _FRAMING
+        dropped = _SWITCHING_FRAMING if status == 101 else FRAMING
         head = render_head(status, reason, fields.without(dropped))
         self._begun()
         head_only = head_only or self._head_only or status == 304
@@ -186,7 +188,7 @@ class ResponseWriter:
         head = b"%b%b\r\n" % (head, self._connection(200))
         if self._head_only:
             body = b""
-        if len(body) <= _JOIN_UP_TO:
+        if len(body) <= JOIN_UP_TO:
             transport.write(head + body)
         else:
             transport.writelines((head, body))

@@ -12,7 +12,7 @@ OWS: Final = b" \t"
 """Optional whitespace, RFC 9110 5.6.3."""
 
 # RFC 9110 5.6.2: tchar
-_TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 # RFC 9110 5.6.4: quoted-string = DQUOTE *( qdtext / quoted-pair ) DQUOTE
 _QUOTED_STRING: Final = re.compile(
@@ -144,7 +144,7 @@ def _split_from(value: bytes, separator: bytes, start: int, at: int) -> Iterator
 
 def is_token(value: bytes) -> bool:
     """Whether `value` is a token (RFC 9110 5.6.2)."""
-    return bool(value) and not value.translate(None, _TCHAR)
+    return bool(value) and not value.translate(None, TCHAR)
 
 
 def unquote(value: bytes) -> bytes | None:

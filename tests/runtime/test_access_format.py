@@ -1,11 +1,11 @@
 """The forms of the access log's lines, and that no client can forge one."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.runtime.access_format import common, json_line

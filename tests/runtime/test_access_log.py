@@ -5,10 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgeproxy.runtime.access_format import common, json_line
 from edgeproxy.runtime.access_log import AccessLog, AccessLogSettings

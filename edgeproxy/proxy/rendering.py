@@ -1,0 +1,72 @@
+"""What this edge adds to an answer, and heads that are rendered once for many answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from edgeproxy.proxy.wire import FRAMING, REASONS, render_head
+from edgeproxy.semantics.cache_status import append_member, vercel_cache
+from edgeproxy.semantics.conditional import not_modified_fields
+from edgeproxy.semantics.tags import without_tag_fields
+
+if TYPE_CHECKING:
+    from edgeproxy.cache.memory import Entry
+    from edgeproxy.config.sites import SitePolicy
+    from edgeproxy.semantics.cache_status import CacheStatus
+    from edgeproxy.semantics.fields import Fields
+
+OWN_FIELDS: Final = frozenset({b"age", b"content-length"})
+"""Made anew for each answer: the time in the cache, and the message's framing."""
+
+
+def visible_fields(fields: Fields, policy: SitePolicy) -> Fields:
+    """The fields as readers may see them: without the origin's tags, unless debugging is on."""
+    return fields if policy.debug_tags else without_tag_fields(fields, policy.tags)
+
+
+def stored_head(entry: Entry, policy: SitePolicy) -> bytes:
+    """What all whole answers from an entry begin with. Raises `UnsafeField`."""
+    fields = visible_fields(entry.fields, policy).without(OWN_FIELDS)
+    if policy.vercel_cache:
+        fields = fields.without({b"x-vercel-cache"})
+    return render_head(entry.stored.status, entry.stored.reason, fields)
+
+
+def answer_head(
+    head: bytes, age: int, status: int, length: int, cache_status: bytes, vercel: bytes | None
+) -> bytes:
+    """`head`, which `stored_head` gave, with what belongs to one answer of `length` bytes; the
+    connection's fields and the empty line are still to come."""
+    lines = [head, b"Age: %d\r\n" % age]
+    if cache_status:
+        lines.append(b"Cache-Status: %b\r\n" % cache_status)
+    if vercel:
+        lines.append(b"x-vercel-cache: %b\r\n" % vercel)
+    if status != 204:  # RFC 9110 8.6
+        lines.append(b"Content-Length: %d\r\n" % length)
+    return b"".join(lines)
+
+
+def told(cache_status: CacheStatus, policy: SitePolicy | None) -> tuple[bytes, bytes | None]:
+    """The values of Cache-Status and x-vercel-cache, as far as the site wants them; its readers
+    are told what a request that is no site's came to."""
+    return (
+        cache_status.render() if policy is None or policy.cache_status else b"",
+        vercel_cache(cache_status) if policy is not None and policy.vercel_cache else None,
+    )
+
+
+def with_told(fields: Fields, cache_status: bytes, vercel: bytes | None) -> Fields:
+    """Fields with those values."""
+    if cache_status:
+        fields = append_member(fields, cache_status)
+    if vercel:
+        fields = fields.without({b"x-vercel-cache"}).plus((b"x-vercel-cache", vercel))
+    return fields
+
+
+def unchanged_head(fields: Fields, age: int, cache_status: bytes, vercel: bytes | None) -> bytes:
+    """A whole 304 for a connection that stays, for a response with these (visible) fields."""
+    fields = not_modified_fields(fields.without(OWN_FIELDS).plus((b"Age", b"%d" % age)))
+    fields = with_told(fields, cache_status, vercel).without(FRAMING)
+    return render_head(304, REASONS[304], fields) + b"\r\n"

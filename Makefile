@@ -44,10 +44,10 @@ check: lint types test ## all that a change must pass
 docs: $(INSTALLED) ## write the reference of all settings into docs/configuration.md
 	$(BIN)/python -m edgeproxy.config.reference docs/configuration.md
 
-bench: $(INSTALLED) ## measure against nginx on this machine: table, and JSON in bench/results/
+bench: $(INSTALLED) ## measure against nginx, Varnish and others: a table, and JSON in bench/results/
 	$(BIN)/python -m bench
 
-bench-quick: $(INSTALLED) ## the same in under a minute: good for a smoke test, not for figures
+bench-quick: $(INSTALLED) ## the same in under a minute, beside nginx: a smoke test, not for figures
 	$(BIN)/python -m bench --quick
 
 bench-purging: $(INSTALLED) ## measure what a purge of a million responses costs, and who notices

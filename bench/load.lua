@@ -1,60 +1,56 @@
--- wrk's requests, as a browser makes them: wrk ... URL -- PATH PAGES STEP RUN PAUSE
--- PATH is where the pages are, PAGES how many there are. They are visited by steps of STEP, which
--- shares no factor with PAGES: all of them, out of order. RUN, unless it is empty, makes every
--- request a URL that nobody has asked for before. PAUSE: milliseconds before each request.
+-- wrk's requests, read from a file that requests.py wrote: wrk ... URL -- FILE RUN PAUSE
+-- They are sent in their order, again and again. RUN, unless it is empty, makes every request a URL
+-- that nobody has asked for before. PAUSE: milliseconds before each request.
 
-local fields = {
-  ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-  ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-  ["Accept-Language"] = "en-US,en;q=0.5",
-  ["Accept-Encoding"] = "gzip, deflate, br, zstd",
-  ["Sec-Fetch-Dest"] = "document",
-  ["Sec-Fetch-Mode"] = "navigate",
-  ["Sec-Fetch-Site"] = "same-origin",
-  ["Referer"] = "http://shop.example/",
-  ["Upgrade-Insecure-Requests"] = "1",
-}
+local before, after, run, count, number
+local threads = {}
 
-local pages, step, run, ready, number
-local before, after
+function setup(thread)
+  table.insert(threads, thread)
+end
 
 function init(args)
-  pages, step, run = tonumber(args[2]), tonumber(args[3]), args[4]
-  number = 0
-  ready = {}
-  for page = 0, pages - 1 do
-    ready[page] = wrk.format("GET", args[1] .. page, fields)
+  run, number, count = args[2], 0, 0
+  before, after = {}, {}
+  local file = assert(io.open(args[1], "rb"))
+  for size in file:lines() do
+    local request = file:read(tonumber(size))
+    count = count + 1
+    if run == "" then
+      before[count] = request
+    else
+      -- The query goes between these two.
+      local at = request:find(" HTTP/1.1", 1, true)
+      before[count], after[count] = request:sub(1, at - 1), request:sub(at)
+    end
   end
-  local pause = tonumber(args[5])
+  file:close()
+  local pause = tonumber(args[3])
   if pause > 0 then
     -- wrk looks whether there is such a function after this one.
     function delay()
       return pause
     end
   end
-  if run ~= "" then
-    -- The page's number and the query go between these two.
-    local whole = wrk.format("GET", args[1] .. "PAGE", fields)
-    local first, last = whole:find("PAGE", 1, true)
-    before, after = whole:sub(1, first - 1), whole:sub(last + 1)
-  end
+  prepared_after = os.clock()
 end
 
 function request()
   number = number + 1
-  local page = (number * step) % pages
+  local at = number % count + 1
   if run == "" then
-    return ready[page]
+    return before[at]
   end
-  return before .. page .. "?" .. run .. "-" .. number .. after
+  return before[at] .. "?" .. run .. "-" .. number .. after[at]
 end
 
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests":%d,"microseconds":%d,"bytes":%d,"failed":%d,"p50_us":%d,"p99_us":%d}\n',
+    '\n{"requests":%d,"microseconds":%d,"bytes":%.0f,"failed":%d,"p50_us":%d,"p99_us":%d,"cpu":%.3f}\n',
     summary.requests, summary.duration, summary.bytes,
     errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-    latency:percentile(50), latency:percentile(99)
+    latency:percentile(50), latency:percentile(99),
+    os.clock() - threads[1]:get("prepared_after")
   ))
 end

@@ -6,14 +6,19 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from bench.servers import Place, Server
+from bench.requests import HOST
+from bench.servers import Place, Server, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,23 +34,49 @@ class BenchError(Exception):
     """Nothing can be measured, and this is why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    length: str | None
+    """Content-Length."""
+    etag: str
+    body: bytes
+
+
 class Running:
     """A server that runs, pinned to one core, or to none."""
 
-    def __init__(self, server: Server, folder: Path, core: int | None, origin: int = 0) -> None:
+    def __init__(
+        self,
+        server: Server,
+        folder: Path,
+        core: int | None,
+        origin: int = 0,
+        setup: str = "plain",
+        certificate: Path | None = None,
+    ) -> None:
         self.server = server
-        self.port, self.spare_port = free_ports(2)
-        self._log = folder / f"{server.name}.log"
-        place = Place(folder / server.name, self.port, origin, self.spare_port)
+        self.port, self.spare_port, self.tls_port = free_ports(3)
+        name = server.name if setup == "plain" else f"{server.name}-{setup}"
+        self._log = folder / f"{name}.log"
+        place = Place(
+            folder / name, self.port, origin, self.spare_port, self.tls_port, certificate, setup
+        )
         place.folder.mkdir(exist_ok=True)
         launch = server.launch(place)
+        # A session of its own: Ctrl-C is for this program alone, which then ends all others. If it
+        # is killed, they are told by the kernel.
+        command = ["setpriv", "--pdeathsig", "TERM", *launch.command]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                launch.command if core is None else pinned(launch.command, core),
+                command if core is None else pinned(command, core),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **launch.environment},
+                start_new_session=True,
             )
 
     def __enter__(self) -> Self:
@@ -58,6 +89,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait_until_ready(self, path: str) -> None:
         """Wait until it answers that path with 200."""
@@ -77,22 +111,44 @@ class Running:
         """Status and body of a GET."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Host": HOST})
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")
         finally:
             connection.close()
 
-    def get_all(self, paths: Iterable[str]) -> None:
+    def get_all(
+        self, paths: Iterable[str], encoding: str = "identity", *, tls: bool = False
+    ) -> None:
         """GET them one after the other, on one connection. Raises BenchError if one is not 200."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        if tls:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.tls_port, timeout=10, context=_trusting
+            )
+        fields = {"Host": HOST, "Accept-Encoding": encoding}
         for path in paths:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=fields)
             response = connection.getresponse()
             response.read()
             if response.status != 200:
                 raise BenchError(f"{self.server.name} answers {path} with {response.status}")
         connection.close()
+
+    def ask(self, request: bytes, *, tls: bool = False) -> Answer:
+        """Send these bytes, and take the answer, on a connection of its own."""
+        plain = socket.create_connection(("127.0.0.1", self.tls_port if tls else self.port), 10)
+        with _trusting.wrap_socket(plain) if tls else plain as connection:
+            connection.sendall(request)
+            method = request.partition(b" ")[0].decode()
+            response = http.client.HTTPResponse(connection, method=method)
+            response.begin()
+            return Answer(
+                status=response.status,
+                length=response.getheader("Content-Length"),
+                etag=response.getheader("ETag", ""),
+                body=response.read(),
+            )
 
     def memory_bytes(self) -> int:
         """Memory that its processes have for themselves; files that they map don't count."""
@@ -101,6 +157,42 @@ class Running:
     def cpu_seconds(self) -> float:
         """Processor time that it has used, in user and in kernel mode, of all its processes."""
         return sum(map(_cpu_seconds, _tree(self._process.pid)))
+
+
+def _trusting_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+_trusting = _trusting_context()
+"""The servers' certificate is made for each run."""
+
+
+def make_certificate(folder: Path) -> Path | None:
+    """A file with a certificate and its key (P-256); None where there is no openssl."""
+    openssl = program("openssl")
+    if openssl is None:
+        return None
+    key, path = folder / "key.pem", folder / "certificate.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += [
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        f"/CN={HOST}",
+        "-keyout",
+        str(key),
+        "-out",
+        str(path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"openssl makes no certificate:\n{done.stderr}")
+    path.write_text(path.read_text() + key.read_text())
+    return path
 
 
 def pinned(command: list[str], core: int) -> list[str]:
@@ -118,15 +210,16 @@ class OriginCount:
     def settled(self) -> int:
         """The number once it grows no more: a load that ends leaves some work behind it."""
         give_up = time.monotonic() + SETTLES_WITHIN
-        before, seen = -1, self._now()
+        before, seen = -1, self.now()
         while seen != before:
             if time.monotonic() > give_up:
                 raise BenchError(f"the origin goes on getting requests: {seen} by now")
             time.sleep(0.1)
-            before, seen = seen, self._now()
+            before, seen = seen, self.now()
         return seen
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """The number as it is."""
         _, text = self._origin.get("/status")
         self._looks += 1
         found = re.search(r"\n +\d+ +\d+ +(\d+)", text)

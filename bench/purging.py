@@ -22,10 +22,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.measure import load
+from bench.load import Load
 from bench.processes import BenchError, Running, fast_folder
 from bench.report import machine
-from bench.scenarios import PAGES, SCENARIOS
+from bench.requests import write_requests
+from bench.scenarios import PAGES, Scenario
 from bench.servers import ADMIN_TOKEN, ORIGIN, Server, edgeproxy
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.stored import BodyRef, StoredResponse
@@ -35,13 +36,12 @@ from edgeproxy.semantics.key import KeyPolicy, cache_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HITS = next(scenario for scenario in SCENARIOS if scenario.name == "hit")
 EDGE = Server("edgeproxy", (), edgeproxy)
 SITE = "shop"
 MAX_BYTES = 16 << 30
-READERS = 4
-PAUSE_MS = 3
-"""About a thousand requests a second: so that what is measured is the edge, and not a queue."""
+HITS = Scenario("hit", "hits, about a thousand a second", connections=4, pause_ms=3)
+"""So that what is measured is the edge, and not a queue."""
+REQUESTS = 20_000
 WINDOW = 2
 """Seconds of a look at what readers notice."""
 BATCH = 1000
@@ -106,15 +106,16 @@ def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -
         edge = stack.enter_context(Running(EDGE, folder, None, origin.port))
         edge.wait_until_ready("/page/0")
         edge.get_all(f"{HITS.path}{page}" for page in range(PAGES))
-        look(edge, other)
-        before = _middle([look(edge, other) for _ in range(3)])
+        readers = Readers(edge, folder / "hits", other)
+        look(readers)
+        before = _middle([look(readers) for _ in range(3)])
         memory = edge.memory_bytes()
         # What the purge leaves behind is read where it lies: asking the edge would cost it time.
         index = Index(store / "responses", MAX_BYTES, check_journal(store / "journal"))
         stack.callback(index.close)
         kept = entries(index) - responses
         windows: list[Noticed] = []
-        with Looking(edge, other, windows):
+        with Looking(readers, windows):
             time.sleep(WINDOW / 2)
             began = time.monotonic()
             matched = purge(edge, ["bulk"])
@@ -128,8 +129,8 @@ def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -
             free = time.monotonic() - began
         if matched != responses:
             raise BenchError(f"the purge picked {matched} responses of {responses}")
-        after_it = _middle([look(edge, other) for _ in range(3)])
-        rate, during = _many(edge, other, seconds)
+        after_it = _middle([look(readers) for _ in range(3)])
+        rate, during = _many(readers, seconds)
         return Figures(
             responses=responses,
             answered_ms=answered * 1000,
@@ -142,7 +143,7 @@ def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -
             purges_per_second=rate,
             cost_before_us=after_it.cpu_us,
             cost_during_us=during.cpu_us,
-            cost_after_us=_middle([look(edge, other) for _ in range(3)]).cpu_us,
+            cost_after_us=_middle([look(readers) for _ in range(3)]).cpu_us,
         )
 
 
@@ -189,28 +190,38 @@ def entries(index: Index) -> int:
         return index.entries(txn)
 
 
-def look(edge: Running, core: int) -> Noticed:
-    """What readers of other pages notice just now."""
-    cpu = edge.cpu_seconds()
-    told = load(edge, HITS, "", WINDOW, core, READERS, PAUSE_MS)
-    cpu = edge.cpu_seconds() - cpu
-    if not told["requests"] or told["failed"]:
-        raise BenchError(f"{told['failed']} of {told['requests']} requests failed")
+class Readers:
+    """Those who ask for other pages, from one core."""
+
+    def __init__(self, edge: Running, requests: Path, core: int) -> None:
+        self.edge = edge
+        self.core = core
+        self.requests = requests
+        write_requests(HITS, requests, REQUESTS)
+
+
+def look(readers: Readers) -> Noticed:
+    """What readers notice just now."""
+    cpu = readers.edge.cpu_seconds()
+    told = Load(readers.edge, HITS, readers.requests, "", WINDOW, readers.core).end()
+    cpu = readers.edge.cpu_seconds() - cpu
+    if not told.requests or told.failed:
+        raise BenchError(f"{told.failed} of {told.requests} requests failed")
     return Noticed(
-        p50_ms=told["p50_us"] / 1000,
-        p99_ms=told["p99_us"] / 1000,
-        per_second=told["requests"] / told["microseconds"] * 1e6,
-        cpu_us=cpu / told["requests"] * 1e6,
+        p50_ms=told.p50_ms,
+        p99_ms=told.p99_ms,
+        per_second=told.requests / told.seconds,
+        cpu_us=cpu / told.requests * 1e6,
     )
 
 
 class Looking:
     """While it is open, looks are taken one after the other."""
 
-    def __init__(self, edge: Running, core: int, windows: list[Noticed]) -> None:
+    def __init__(self, readers: Readers, windows: list[Noticed]) -> None:
         self._over = threading.Event()
         self._failed: list[BenchError] = []
-        self._thread = threading.Thread(target=self._look, args=(edge, core, windows))
+        self._thread = threading.Thread(target=self._look, args=(readers, windows))
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -221,22 +232,22 @@ class Looking:
         if self._failed:
             raise self._failed[0]
 
-    def _look(self, edge: Running, core: int, windows: list[Noticed]) -> None:
+    def _look(self, readers: Readers, windows: list[Noticed]) -> None:
         try:
             while not self._over.is_set():
-                windows.append(look(edge, core))
+                windows.append(look(readers))
         except BenchError as error:
             self._failed.append(error)
 
 
-def _many(edge: Running, core: int, seconds: int) -> tuple[float, Noticed]:
+def _many(readers: Readers, seconds: int) -> tuple[float, Noticed]:
     """Ten thousand purges a second, in calls of `BATCH`; how many it were, and what they cost."""
     windows: list[Noticed] = []
-    with Looking(edge, core, windows):
+    with Looking(readers, windows):
         began = time.monotonic()
         calls = 10 * seconds
         for number in range(calls):
-            purge(edge, [f"t{number}-{at}" for at in range(BATCH)])
+            purge(readers.edge, [f"t{number}-{at}" for at in range(BATCH)])
             time.sleep(max(0.0, began + (number + 1) / 10 - time.monotonic()))
         took = time.monotonic() - began
     return calls * BATCH / took, _middle(windows)

@@ -12,85 +12,139 @@ from typing import TYPE_CHECKING, Any
 from bench.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.measure import Sample
+    from bench.scenarios import Scenario
 
-_HEAD = ("", "requests/s", "ratio", "CPU us/request", "ratio", "p50 ms", "p99 ms", "spread")
+_SCENARIOS = {scenario.name: scenario for scenario in SCENARIOS}
+_ORDER = list(_SCENARIOS)
+
+_COLUMNS = (
+    *("requests/s", "/nginx", "/varnish"),
+    *("CPU us", "nginx/", "varnish/"),
+    *("MB/s", "p50 ms", "p99 ms", "origin/s", "load core", "spread", "compared"),
+)
+_LEGEND = """\
+Medians. Ratios are above 1 where a server is faster than nginx or Varnish: its requests/s by
+theirs, their processor time for a request by its own (of all its processes). load core: how busy
+the load and the origin have their core; near 100 % it is them that requests/s tell of, and
+processor time is what counts. spread: between the rounds, of requests/s. compared: with the same
+server in another scenario, the one that is named: processor time, or the 99th percentile.
+"""
+BASES = ("nginx", "varnish")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The medians of one scenario's rounds on one server; ratios are to the first server's."""
+    """The medians of one scenario's rounds on one server."""
 
     scenario: str
     server: str
     per_second: float
-    per_second_ratio: float
+    per_second_ratios: dict[str, float]
+    """Its rate by that of each of `BASES` that was measured."""
     cpu_us: float
-    cpu_ratio: float
+    cpu_ratios: dict[str, float]
+    """The processor time that they take, by its own."""
+    compared: float | None
+    """Its cost by that in the scenario that this one is compared with."""
+    megabytes_per_second: float
     p50_ms: float
     p99_ms: float
+    origin_per_second: float
+    load_core: float
     spread: float
     """How far apart the rounds' requests/s are: (most - least) / median."""
 
 
 def summary(samples: Sequence[Sample]) -> list[Row]:
-    """A row for each scenario and server, in the order of the samples."""
+    """A row for each scenario and server, in the order of the scenarios and of the samples."""
     groups: dict[tuple[str, str], list[Sample]] = {}
-    for sample in samples:
+    for sample in sorted(samples, key=lambda each: _ORDER.index(each.scenario)):
         groups.setdefault((sample.scenario, sample.server), []).append(sample)
+
+    def middle(key: tuple[str, str], what: str) -> float:
+        return float(median(getattr(sample, what) for sample in groups[key]))
+
     rows: list[Row] = []
-    first: dict[str, tuple[float, float]] = {}
-    for (scenario, server), group in groups.items():
-        rates = [sample.per_second for sample in group]
-        rate, cpu = median(rates), median(sample.cpu_us for sample in group)
-        first_rate, first_cpu = first.setdefault(scenario, (rate, cpu))
+    for key in groups:
+        scenario, server = key
+        bases = {name: (scenario, name) for name in BASES if (scenario, name) in groups}
+        rate, cpu = middle(key, "per_second"), middle(key, "cpu_us")
+        rates = [sample.per_second for sample in groups[key]]
+        by = "p99_ms" if _SCENARIOS[scenario].by == "p99" else "cpu_us"
+        other = (_SCENARIOS[scenario].against, server)
         rows.append(
             Row(
                 scenario=scenario,
                 server=server,
                 per_second=rate,
-                per_second_ratio=rate / first_rate,
+                per_second_ratios={
+                    name: _ratio(rate, middle(base, "per_second")) for name, base in bases.items()
+                },
                 cpu_us=cpu,
-                cpu_ratio=cpu / first_cpu if first_cpu else 0.0,
-                p50_ms=median(sample.p50_ms for sample in group),
-                p99_ms=median(sample.p99_ms for sample in group),
-                spread=(max(rates) - min(rates)) / rate,
+                cpu_ratios={
+                    name: _ratio(middle(base, "cpu_us"), cpu) for name, base in bases.items()
+                },
+                compared=_ratio(middle(key, by), middle(other, by)) if other in groups else None,
+                megabytes_per_second=middle(key, "megabytes_per_second"),
+                p50_ms=middle(key, "p50_ms"),
+                p99_ms=middle(key, "p99_ms"),
+                origin_per_second=middle(key, "origin_per_second"),
+                load_core=middle(key, "load_core"),
+                spread=_ratio(max(rates) - min(rates), rate),
             )
         )
     return rows
 
 
-def table(rows: Iterable[Row]) -> str:
-    """The rows, below a line for each scenario."""
-    titles = {scenario.name: scenario.title for scenario in SCENARIOS}
-    lines: list[Sequence[str]] = [_HEAD]
-    last = ""
-    for row in rows:
-        if row.scenario != last:
-            last = row.scenario
-            lines += [(), (f"{row.scenario}: {titles.get(row.scenario, '')}",)]
-        lines.append(
-            (
-                f"  {row.server}",
-                f"{row.per_second:,.0f}",
-                f"{row.per_second_ratio:.2f}",
-                f"{row.cpu_us:.1f}",
-                f"{row.cpu_ratio:.2f}",
-                f"{row.p50_ms:.2f}",
-                f"{row.p99_ms:.2f}",
-                f"{row.spread:.0%}",
-            )
-        )
-    return "\n".join(map(_line, lines)) + "\n"
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else 0.0
 
 
-def _line(cells: Sequence[str]) -> str:
-    if len(cells) < 2:
-        return "".join(cells)
-    name, *numbers = cells
-    return f"{name:<14}" + "".join(f"{number:>16}" for number in numbers)
+def table(samples: Sequence[Sample], left_out: Mapping[tuple[str, str], str]) -> str:
+    """The rows, below a line for each scenario; after them what is left out, and why."""
+    lines = [_LEGEND, _line("", _COLUMNS)]
+    rows = summary(samples)
+    for scenario in SCENARIOS:
+        own = [row for row in rows if row.scenario == scenario.name]
+        without = {at[1]: why for at, why in left_out.items() if at[0] == scenario.name}
+        if not own and not without:
+            continue
+        compared = f" (compared: {scenario.by} of {scenario.against})" if scenario.against else ""
+        lines += ["", f"{scenario.name}: {scenario.title}{compared}"]
+        lines += [_line(f"  {row.server}", _cells(row, scenario)) for row in own]
+        lines += [f"  {server:<14}not measured: {why}" for server, why in without.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, scenario: Scenario) -> list[str]:
+    # Beside another load, the server's processor time is that of both.
+    cpu = ["-"] * 3
+    if scenario.beside is None:
+        ratios = [_shown(row.cpu_ratios.get(base)) for base in BASES]
+        cpu = [f"{row.cpu_us:,.1f}", *ratios]
+    return [
+        f"{row.per_second:,.0f}",
+        *(_shown(row.per_second_ratios.get(base)) for base in BASES),
+        *cpu,
+        f"{row.megabytes_per_second:,.0f}",
+        f"{row.p50_ms:.2f}",
+        f"{row.p99_ms:.2f}",
+        f"{row.origin_per_second:,.0f}",
+        f"{row.load_core:.0%}",
+        f"{row.spread:.0%}",
+        _shown(row.compared),
+    ]
+
+
+def _shown(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<16}" + "".join(f"{cell:>11}" for cell in cells)
 
 
 def machine() -> dict[str, Any]:
@@ -103,13 +157,22 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def write_json(path: Path, samples: Sequence[Sample], about: dict[str, Any]) -> None:
-    """All samples, and the summary."""
+def write_json(
+    path: Path,
+    samples: Sequence[Sample],
+    left_out: Mapping[tuple[str, str], str],
+    about: dict[str, Any],
+) -> None:
+    """All samples, the summary, and what was left out and why."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {
         **about,
         "machine": machine(),
         "summary": [asdict(row) for row in summary(samples)],
+        "left_out": [
+            {"scenario": scenario, "server": server, "why": why}
+            for (scenario, server), why in left_out.items()
+        ],
         "samples": [asdict(sample) for sample in samples],
     }
     path.write_text(json.dumps(whole, indent=1) + "\n")

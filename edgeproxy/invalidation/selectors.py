@@ -3,7 +3,6 @@ does to that."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -29,8 +28,7 @@ class Mode(StrEnum):
     """Never serve it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """A response that is being fetched: all is known of it but what its origin will say."""
 
     site: str

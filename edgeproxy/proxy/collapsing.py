@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
@@ -36,8 +37,7 @@ WINDOW_BYTES = 1024 * 1024
 SLOW_READER_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(msgspec.Struct, frozen=True):
     """A response for everybody who asked: it follows in the flight's spool."""
 
     response: StoredResponse
@@ -50,8 +50,7 @@ class Shared:
     """The status that the origin answered with, where it is not the response's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """What is stored now answers: a 304 freshened it (RFC 9111 4.3.4), or it has just come in."""
 
     response: StoredResponse
@@ -59,8 +58,7 @@ class Stored:
     """The status that the origin answered with; None where another worker asked it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unshared:
+class Unshared(msgspec.Struct, frozen=True):
     """A response for the request alone that caused the fetch; the others go on in parallel."""
 
     answer: OriginAnswer | None

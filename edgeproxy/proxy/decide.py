@@ -7,9 +7,10 @@ the access log and the explanation of an entry print.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from edgeproxy.semantics.conditional import CONDITIONAL
 from edgeproxy.semantics.partial import passed_range
@@ -28,15 +29,13 @@ SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 _ORIGIN_PRECONDITIONS = (b"if-match", b"if-unmodified-since")
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """Answer from the stored response, which is fresh."""
 
     ttl: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """Answer from the stored response at once, and refresh it behind (RFC 5861 3)."""
 
     ttl: int
@@ -44,8 +43,7 @@ class Stale:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Revalidate:
+class Revalidate(msgspec.Struct, frozen=True):
     """Ask the origin whether the stored response is still good; `on_error`: it may serve if not."""
 
     fwd: Forwarded
@@ -53,8 +51,7 @@ class Revalidate:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(msgspec.Struct, frozen=True):
     """Nothing stored can answer: fetch, together with whoever else asks for it."""
 
     fwd: Forwarded
@@ -62,16 +59,14 @@ class Fetch:
     """The Range to ask for; None: the whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(msgspec.Struct, frozen=True):
     """Send this one request to the origin for itself alone; nothing is looked up."""
 
     fwd: Forwarded
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True):
     """Answer with an error of the edge's own."""
 
     status: int
@@ -88,8 +83,7 @@ class Validity(Enum):
     INVALIDATED = "invalidated"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """What a decision needs to know of the stored response that matches the request."""
 
     freshness: Freshness

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from edgeproxy.proxy.decide import Candidate, Revalidate, decide, decide_in_part
 
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.request import EdgeRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True):
     """What to do with a request, and what that was made from."""
 
     decision: Decision
@@ -48,7 +49,8 @@ class Deciding:
         )
         found = looked.found
         in_part = found is None and request.method == b"GET" and not request.not_before
-        incomplete = self._incomplete.select(request) if in_part else None
+        may_be = in_part and not looked.nothing
+        incomplete = self._incomplete.select(request) if may_be else None
         if incomplete is not None and incomplete.ranges:
             found = incomplete.found
         decision = decide(

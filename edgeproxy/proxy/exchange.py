@@ -94,11 +94,22 @@ class Exchange:
         *, reason: bytes | None = None, head_only: bool = False,
     ) -> None:  # fmt: skip
         """Send the head. `length` is the body's in bytes, None if that is not known yet."""
-        self._note(status, cache_status)
-        fields = with_told(fields, self._cache_status, self._vercel_cache)
+        lines = self._told(status, fields, cache_status)
         if reason is None:
             reason = REASONS.get(status, b"")
-        await self.writer.start(status, reason, fields, length, head_only=head_only)
+        await self.writer.start(status, reason, lines, length, head_only=head_only)
+
+    def send_whole(
+        self, status: int, fields: Fields, body: bytes, cache_status: CacheStatus, reason: bytes
+    ) -> None:
+        """Send a whole answer at once."""
+        lines = self._told(status, fields, cache_status)
+        self.writer.send_whole(status, reason, lines, body)
+
+    def _told(self, status: int, fields: Fields, cache_status: CacheStatus) -> Fields:
+        """The answer's fields, with what the edge says of its own part."""
+        self._note(status, cache_status)
+        return with_told(fields, self._cache_status, self._vercel_cache)
 
     async def write(self, chunk: bytes) -> None:
         await self.writer.write(chunk)

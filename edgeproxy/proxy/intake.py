@@ -46,7 +46,7 @@ class Intake:
             method,
             raw.raw_path.encode("utf-8", "surrogateescape"),
             Fields(raw.raw_headers),
-            version=f"{raw.version.major}.{raw.version.minor}",
+            version="1.0" if raw.version.minor == 0 else "1.1",
             secure=secure,
             peer=peer_address(raw.remote),
             has_body=raw.can_read_body,

@@ -6,7 +6,7 @@ one invalidated says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.memory import Entry
@@ -51,6 +51,8 @@ class Looked:
     """The request field names that responses under this key vary by, as far as is known."""
     other_variants: bool
     """Something is stored under the key, though for other requests."""
+    nothing: bool = field(default=False, compare=False)
+    """The shared tier has nothing at all under the key."""
 
 
 def newness(stored: StoredResponse) -> tuple[int, float]:
@@ -152,7 +154,8 @@ class Lookup:
         vary: tuple[bytes, ...] = ()
         newest: StoredResponse | None = None
         others = False
-        for stored in self._tier.lookup(primary):
+        rows = self._tier.lookup(primary)
+        for stored in rows:
             verdict = self._view.verdict(stored, stored.position)
             if verdict.standing is Standing.DELETED or not self._tier.reachable(stored):
                 continue
@@ -169,7 +172,7 @@ class Lookup:
                 best = stored, stored_fields
         if best is None:
             if known is None:
-                return Looked(None, vary, others)
+                return Looked(None, vary, others, nothing=not rows)
             return Looked(known, tuple(name for name, _ in known.stored.selecting), others)
         if known is not None:
             same = known.stored.id == best[0].id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import (
@@ -33,6 +34,41 @@ _UNLIMITED: Final = ClientTimeout(total=None)
 MAX_QUEUE: Final = 4096
 """Requests that wait for a connection. Those of clients that have left are among them, so that
 nothing else would bound them."""
+
+
+class Places:
+    """So many may have one at a time; the others get theirs in the order in which they came."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take one, if one is free."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take one, as soon as one is free."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give one back: to the one who has waited longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class Lease:
@@ -65,8 +101,8 @@ class Lease:
         if not keep:
             self.protocol.abort()
             connection.close()
-        elif self.protocol.end() and not self._connections.retired:
-            connection.release()
+        elif self.protocol.end():
+            self._connections.keep(connection)
         else:
             connection.close()
         self._connections.give_back()
@@ -84,11 +120,16 @@ class Connections:
         self._url = origin.url
         self._tls = origin.tls
         self._timeouts = timeouts
-        self._connector = OriginConnector(keepalive=pool.keepalive)
-        self._free = asyncio.Semaphore(pool.max_connections)
+        self._keepalive = pool.keepalive
+        self._connector = OriginConnector()
+        self._loop = asyncio.get_running_loop()
+        # Those that wait for a request, with the time since when: the longest first.
+        self._kept: deque[tuple[float, Connection]] = deque()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._free = Places(pool.max_connections)
         # How long an upload takes is its client's choice: some connections are kept for the others.
         reserved = max(1, pool.max_connections // 4)
-        self._uploads = asyncio.Semaphore(max(1, pool.max_connections - reserved))
+        self._uploads = Places(max(1, pool.max_connections - reserved))
         self._waiting = 0
         self._lent = 0
         self._request: ClientRequest | None = None
@@ -104,13 +145,15 @@ class Connections:
 
         Raises `OriginBusy`, `OriginTimedOut` ("queue", "connect") or `OriginUnreachable`.
         """
-        if upload:
+        if upload and not self._uploads.take():
             await self._wait_for_turn(self._uploads)
         try:
-            await self._wait_for_turn(self._free)
+            if not self._free.take():
+                await self._wait_for_turn(self._free)
             self._lent += 1
             try:
-                return Lease(self, await self._connect(), upload=upload)
+                connection = self._take_kept() or await self._connect()
+                return Lease(self, connection, upload=upload)
             except BaseException:
                 self.give_back()
                 raise
@@ -119,10 +162,7 @@ class Connections:
                 self.give_back_upload()
             raise
 
-    async def _wait_for_turn(self, places: asyncio.Semaphore) -> None:
-        if not places.locked():
-            await places.acquire()
-            return
+    async def _wait_for_turn(self, places: Places) -> None:
         if self._waiting >= MAX_QUEUE:
             raise OriginBusy("too many requests wait for the origin")
         # Those before us are waiting for their first byte: no more patience than that.
@@ -130,11 +170,40 @@ class Connections:
         self._waiting += 1
         try:
             async with asyncio.timeout(seconds):
-                await places.acquire()
+                await places.wait()
         except TimeoutError as error:
             raise OriginTimedOut("queue", seconds) from error
         finally:
             self._waiting -= 1
+
+    def _take_kept(self) -> Connection | None:
+        # The one that was used last: the others can be closed the sooner.
+        while self._kept:
+            since, connection = self._kept.pop()
+            protocol = connection.protocol
+            late = self._loop.time() - since > self._keepalive
+            if protocol is not None and protocol.is_connected() and not late:
+                return connection
+            connection.close()
+        return None
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection for the next request, unless none is to be kept."""
+        if self.retired or self._keepalive <= 0:
+            connection.close()
+            return
+        self._kept.append((self._loop.time(), connection))
+        if self._expiry is None:
+            self._expiry = self._loop.call_later(self._keepalive, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        while self._kept:
+            due = self._kept[0][0] + self._keepalive
+            if due > self._loop.time():
+                self._expiry = self._loop.call_at(due, self._expire)
+                return
+            self._kept.popleft()[1].close()
 
     async def _connect(self) -> Connection:
         seconds = self._timeouts.connect
@@ -174,16 +243,20 @@ class Connections:
 
     def drop_idle(self) -> None:
         """Close those that wait for a request."""
-        self._connector.drop_idle()
+        while self._kept:
+            self._kept.pop()[1].close()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
     def retire(self) -> None:
         """Keep none from now on; those in use are closed as they end."""
         self.retired = True
-        self._connector.drop_idle()
+        self.drop_idle()
 
     async def close(self) -> None:
         """Close all, those in use too."""
-        self.retired = True
+        self.retire()
         await self._connector.close()
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
 from aiohttp import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
-from edgeproxy.proxy.errors import OriginDisconnected, OriginProtocolError, OriginTimedOut
+from edgeproxy.proxy.errors import OriginDisconnected, OriginProtocolError
 from edgeproxy.proxy.origin_body import Upload
-from edgeproxy.proxy.origin_head import ResponseHead, response_head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.config.site import Timeouts
     from edgeproxy.proxy.origin_connections import Lease
+    from edgeproxy.proxy.origin_head import ResponseHead
     from edgeproxy.semantics.fields import Fields
 
     OnInterim: TypeAlias = Callable[[int, bytes, Fields], Awaitable[None]]
@@ -32,8 +31,7 @@ class ClosedUnanswered(OriginDisconnected):
     """A connection that was kept from earlier ended before it brought any byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class OriginRequest:
+class OriginRequest(msgspec.Struct, frozen=True):
     """A request, ready to go out."""
 
     method: bytes
@@ -51,12 +49,12 @@ class OriginRequest:
         return self.body is None and self.method in (b"GET", b"HEAD")
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """What has come: the head, the stream of the body, and what is still being sent."""
 
     head: ResponseHead
-    payload: StreamReader
+    payload: StreamReader | bytes
+    """The stream of the body, or all of it."""
     upload: Upload | None
 
 
@@ -66,7 +64,7 @@ async def ask(lease: Lease, request: OriginRequest, timeouts: Timeouts) -> Answe
     transport = protocol.transport
     if transport is None or transport.is_closing():
         raise _disconnected(lease)
-    protocol.begin(head_only=request.method == b"HEAD")
+    protocol.begin(head_only=request.method == b"HEAD", plain=request.body is None)
     transport.write(request.head)
     upload = None
     if request.body is not None:
@@ -96,53 +94,45 @@ async def ask(lease: Lease, request: OriginRequest, timeouts: Timeouts) -> Answe
 
 async def _final(
     lease: Lease, request: OriginRequest, upload: Upload | None, first_byte: float
-) -> tuple[ResponseHead, StreamReader]:
-    loop = asyncio.get_running_loop()
+) -> tuple[ResponseHead, StreamReader | bytes]:
+    protocol = lease.protocol
     continue_due = request.expects
+
+    def start_waiting() -> None:
+        # The origin's time runs from the request's last byte on, and from each 1xx.
+        if upload is None or upload.done:
+            protocol.expect_head_within(first_byte)
+
+    if upload is not None:
+        upload.when_done(start_waiting)
     try:
-        async with asyncio.timeout(None) as limit:
-
-            def start_waiting() -> None:
-                # The origin's time runs from the request's last byte on, and from each 1xx.
-                if not limit.expired() and (upload is None or upload.done):
-                    limit.reschedule(loop.time() + first_byte)
-
-            if upload is not None:
-                upload.when_done(start_waiting)
-            try:
-                while True:
-                    start_waiting()
-                    head, payload = await _next(lease, request)
-                    limit.reschedule(None)
-                    if head.status >= 200:
-                        return head, payload
-                    if head.status == 101:
-                        if request.upgrade and lease.protocol.upgraded:
-                            return head, payload
-                        raise OriginProtocolError("the origin switched protocols unasked")
-                    if head.status == 100 and continue_due and upload is not None:
-                        # Reading the body is what lets the client have its 100.
-                        continue_due = False
-                        upload.go_on()
-                    elif request.on_interim is not None:
-                        await request.on_interim(head.status, head.reason, head.fields)
-            finally:
-                if upload is not None:
-                    upload.when_done(None)
-    except TimeoutError as error:
-        if limit.expired():
-            raise OriginTimedOut("first-byte", first_byte) from error
-        raise
+        while True:
+            start_waiting()
+            head, payload = await _next(lease)
+            if head.status >= 200:
+                return head, payload
+            if head.status == 101:
+                if request.upgrade and protocol.upgraded:
+                    return head, payload
+                raise OriginProtocolError("the origin switched protocols unasked")
+            if head.status == 100 and continue_due and upload is not None:
+                # Reading the body is what lets the client have its 100.
+                continue_due = False
+                upload.go_on()
+            elif request.on_interim is not None:
+                await request.on_interim(head.status, head.reason, head.fields)
+    finally:
+        if upload is not None:
+            upload.when_done(None)
 
 
-async def _next(lease: Lease, request: OriginRequest) -> tuple[ResponseHead, StreamReader]:
+async def _next(lease: Lease) -> tuple[ResponseHead, StreamReader | bytes]:
     try:
-        message, payload = await lease.protocol.message()
+        return await lease.protocol.message()
     except HttpProcessingError as error:
         raise OriginProtocolError("the origin's response is not HTTP") from error
     except (ClientError, OSError) as error:
         raise _disconnected(lease) from error
-    return response_head(message, head_only=request.method == b"HEAD"), payload
 
 
 def _disconnected(lease: Lease) -> OriginDisconnected:

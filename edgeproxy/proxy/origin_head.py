@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from edgeproxy.proxy.errors import OriginProtocolError
 from edgeproxy.semantics.errors import BadRequest
@@ -26,15 +27,13 @@ def request_head(
     Raises `BadRequest` for what would not be read as it was meant: a space in the target, a line
     end in a field.
     """
-    lines = [pair for pair in fields if pair[0].lower() not in _FRAMING]
+    lines = [b"%b %b HTTP/1.1" % (method, target)]
+    lines += [b": ".join(pair) for pair in fields.without(_FRAMING)]
     if framing is not None:
-        lines.append(framing)
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (
-        method,
-        target,
-        b"".join([b"%b: %b\r\n" % line for line in lines]),
-    )
-    ends = len(lines) + 2
+        lines.append(b": ".join(framing))
+    lines += (b"", b"")
+    head = b"\r\n".join(lines)
+    ends = len(lines) - 1
     if (
         head.count(b"\n") != ends
         or head.count(b"\r") != ends
@@ -46,8 +45,7 @@ def request_head(
     return head
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True):
     """The head of a response as it came."""
 
     status: int

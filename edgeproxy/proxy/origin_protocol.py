@@ -1,4 +1,8 @@
-"""A connection to an origin: aiohttp's parser and flow control, and what a proxy needs besides."""
+"""A connection to an origin: aiohttp's parser and flow control, and what a proxy needs besides.
+
+A response that comes in one piece needs neither of them; the parser is made for the first that does
+not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import TCPConnector
 from aiohttp.client_proto import ResponseHandler
 
-from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError
+from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError, OriginTimedOut
+from edgeproxy.proxy.origin_head import ResponseHead, response_head
+from edgeproxy.proxy.origin_whole import whole_response
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,15 +42,31 @@ class OriginProtocol(ResponseHandler):
         """Whether any byte has come since the exchange began."""
         self._head_bytes = _NEVER
         self._idle = True
+        self._head_only = False
+        self._plain = False
+        self._whole = False
+        # When the head has to be there, and what wakes this up to see whether it is.
+        self._head_due: float | None = None
+        self._head_seconds = 0.0
+        self._head_timer: asyncio.TimerHandle | None = None
 
-    def begin(self, *, head_only: bool) -> None:
-        """Get ready for the response to one request; `head_only` where it can have no body."""
+    def begin(self, *, head_only: bool, plain: bool) -> None:
+        """Get ready for the response to one request; `head_only` where it can have no body.
+
+        `plain`: the request has no body that might be on its way when the response comes.
+        """
         self.exchanges += 1
         self.answered = False
         self._head_bytes = 0
         self._idle = False
+        self._head_only = head_only
+        self._plain = plain
+        self._whole = False
+        self._parser = None
+
+    def _begin_parsing(self) -> None:
         self.set_response_params(
-            skip_payload=head_only,
+            skip_payload=self._head_only,
             read_until_eof=True,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
@@ -53,12 +75,40 @@ class OriginProtocol(ResponseHandler):
             max_headers=_MAX_FIELDS,
         )
 
-    async def message(self) -> tuple[RawResponseMessage, StreamReader]:
-        """The next response, interim or final, and the stream of its body."""
+    async def message(self) -> tuple[ResponseHead, StreamReader | bytes]:
+        """The next response, interim or final, and its body: a stream, or all of it.
+
+        Raises `OriginTimedOut` if it isn't there when `expect_head_within` said.
+        """
+        message: RawResponseMessage | ResponseHead
         message, payload = await self.read()
-        if message.code >= 200 or message.code == 101:
+        self._head_due = None
+        if isinstance(message, ResponseHead):
+            return message, payload
+        head = response_head(message, head_only=self._head_only)
+        if head.status >= 200 or head.status == 101:
             self._head_bytes = _NEVER
-        return message, payload
+        return head, payload
+
+    def expect_head_within(self, seconds: float) -> None:
+        """Fail the exchange if no head, interim or final, comes for that long from now on."""
+        due = self._loop.time() + seconds
+        self._head_due, self._head_seconds = due, seconds
+        timer = self._head_timer
+        # One that is set for earlier looks again then: most exchanges need no timer of their own.
+        if timer is None or timer.when() > due:
+            if timer is not None:
+                timer.cancel()
+            self._head_timer = self._loop.call_at(due, self._look_for_head)
+
+    def _look_for_head(self) -> None:
+        self._head_timer = None
+        if self._head_due is None or self._buffer:
+            return
+        if self._loop.time() < self._head_due:
+            self._head_timer = self._loop.call_at(self._head_due, self._look_for_head)
+        else:
+            self.fail(OriginTimedOut("first-byte", self._head_seconds))
 
     def expect_bytes_within(self, seconds: float) -> None:
         """Fail the body if nothing comes for that long while somebody wants to read."""
@@ -73,10 +123,13 @@ class OriginProtocol(ResponseHandler):
         """
         self.read_timeout = None
         self._drop_timeout()
+        self._head_due = None
         self._idle = True
         return self.is_connected() and not self.should_close and not self._in_a_message()
 
     def _in_a_message(self) -> bool:
+        if self._whole:
+            return False
         # The parser tells of a message that has begun only when it hears that nothing will follow.
         if self._parser is None:
             return True
@@ -108,8 +161,15 @@ class OriginProtocol(ResponseHandler):
                 self.force_close()
                 self.abort()
             return
-        if data:
+        if data and not self.answered:
             self.answered = True
+            whole = whole_response(data, head_only=self._head_only) if self._plain else None
+            if whole is not None:
+                self._whole = True
+                self._head_bytes = _NEVER
+                self.feed_data(cast("tuple[RawResponseMessage, StreamReader]", whole), 0)
+                return
+            self._begin_parsing()
         super().data_received(data)
         if self._head_bytes != _NEVER:
             self._head_bytes += len(data)
@@ -124,6 +184,9 @@ class OriginProtocol(ResponseHandler):
         if exc is not None and payload is not None and not payload.is_eof():
             # Else a reset would pass for the end of a body that lasts until the close.
             payload.set_exception(exc)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         super().connection_lost(exc)
 
     def close(self) -> None:
@@ -161,17 +224,8 @@ class OriginProtocol(ResponseHandler):
 
 
 class OriginConnector(TCPConnector):
-    """aiohttp's pool of connections, name look-up and TLS, for one origin."""
+    """aiohttp's name look-up, connecting and TLS, for one origin. It keeps no connection."""
 
-    def __init__(self, *, keepalive: float) -> None:
-        if keepalive > 0:
-            super().__init__(limit=0, keepalive_timeout=keepalive)
-        else:
-            super().__init__(limit=0, force_close=True)
+    def __init__(self) -> None:
+        super().__init__(limit=0, force_close=True)
         self._factory = cast("partial[ResponseHandler]", partial(OriginProtocol, loop=self._loop))
-
-    def drop_idle(self) -> None:
-        """Close the connections that wait for a request."""
-        for waiting in self._conns.values():
-            for protocol, _ in waiting:
-                protocol.close()

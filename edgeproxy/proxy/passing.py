@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from edgeproxy.proxy.rendering import visible_fields
 from edgeproxy.semantics.cache_status import CacheStatus
@@ -90,10 +91,15 @@ class Passing:
         status = CacheStatus(
             fwd=fwd, fwd_status=answer.status, stored=copy is not None, detail=detail
         )
+        fields = visible_fields(answer.fields, request.policy)
+        alone = copy is None and not exchange.head_only and answer.status != 304
+        if alone and (body := response.take_whole()) is not None:
+            exchange.send_whole(answer.status, fields, body, status, response.reason)
+            return
         try:
             await exchange.start(
                 answer.status,
-                visible_fields(answer.fields, request.policy),
+                fields,
                 response.content_length,
                 status,
                 reason=response.reason,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
+
+import msgspec
 
 from edgeproxy.proxy.errors import CircuitOpen, OriginFailed
 from edgeproxy.proxy.origins.asking import Asking
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 _PSEUDONYM: Final = "edgeproxy"
 
 
-@dataclass(frozen=True, slots=True)
-class OriginAnswer:
+class OriginAnswer(msgspec.Struct, frozen=True):
     """An origin's response, and what a cache must know of it."""
 
     response: OriginResponse
@@ -45,8 +45,7 @@ class OriginAnswer:
     """When the head had come."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolState(msgspec.Struct, frozen=True):
     """How a site's origins do, as one worker sees them."""
 
     origins: tuple[OriginState, ...]
@@ -73,6 +72,7 @@ class OriginPool:
         self._clock = clock
         self._pseudonym = pseudonym
         self._members = [Member(policy, origin, verdicts) for origin in policy.origins]
+        self._only = self._members[0] if len(self._members) == 1 else None
         self._balancer = Balancer(policy.balancing.method)
         self._budget = RetryBudget(policy.retries.share, policy.retries.burst)
         self._bad = frozenset(policy.breaker.statuses)
@@ -95,15 +95,15 @@ class OriginPool:
         allows it. Raises an `OriginFailed`, or what `OriginClient.send` lets pass.
         """
         fields = self._fields(request, fields, upgrade=upgrade, has_body=body is not None)
+        if (only := self._only) is not None:
+            if not only.breaker.closed and only.rank(self._clock(), may_fail=False) is None:
+                raise self._refusal()
+            interim = None if on_interim is None else self._interim(on_interim)
+            return await self._ask(only, request, fields, body, length, interim, upgrade, None)
         asking = Asking(request, fields, body, length, upgrade)
         if on_interim is not None:
-            asking.on_interim = self._interim(on_interim, asking)
-        if len(self._members) > 1:
-            return await self._ask_several(asking)
-        (member,) = self._members
-        if not member.breaker.closed and member.rank(self._clock(), may_fail=False) is None:
-            raise self._refusal()
-        return await self._ask(member, asking)
+            asking.on_interim = asking.noting(self._interim(on_interim))
+        return await self._ask_several(asking)
 
     async def _ask_several(self, asking: Asking) -> OriginAnswer:
         self._budget.earn()
@@ -116,7 +116,16 @@ class OriginPool:
         try:
             while (member := self._next(untried, asking, outcome)) is not None:
                 try:
-                    outcome = await self._ask(member, asking)
+                    outcome = await self._ask(
+                        member,
+                        asking.request,
+                        asking.fields,
+                        asking.body(),
+                        asking.length,
+                        asking.on_interim,
+                        asking.upgrade,
+                        asking.deadline,
+                    )
                 except OriginFailed as error:
                     outcome = error
                     continue
@@ -164,20 +173,29 @@ class OriginPool:
         untried.remove(chosen)
         return chosen
 
-    async def _ask(self, member: Member, asking: Asking) -> OriginAnswer:
-        request = asking.request
+    async def _ask(
+        self,
+        member: Member,
+        request: EdgeRequest,
+        fields: Fields,
+        body: AsyncIterator[bytes] | None,
+        length: int | None,
+        on_interim: OnInterim | None,
+        upgrade: bool,
+        deadline: float | None,
+    ) -> OriginAnswer:
         trial = member.begin()
         sent = self._clock()
         try:
             response = await member.client.send(
                 request.method,
                 request.target,
-                self._with_host(request, asking.fields, member),
-                asking.body(),
-                asking.length,
-                on_interim=asking.on_interim,
-                upgrade=asking.upgrade,
-                deadline=asking.deadline,
+                self._with_host(request, fields, member),
+                body,
+                length,
+                on_interim=on_interim,
+                upgrade=upgrade,
+                deadline=deadline,
             )
         except OriginFailed as error:
             now = self._clock()
@@ -220,13 +238,13 @@ class OriginPool:
         )
         if not has_body or request.version == "1.0":
             # RFC 9110 10.1.1: without a body there is nothing to wait for, and HTTP/1.0 can't.
-            forwarded = forwarded.without((b"expect",))
+            forwarded = forwarded.without({b"expect"})
         if b"surrogate-control" in self.policy.freshness.targets:
             # Edge Architecture Specification 1.0, 2.1: surrogates further away stand before it.
             farther = forwarded.joined(b"surrogate-capability")
             own = b'%b="Surrogate/1.0"' % SURROGATE
             capability = own if not farther else farther + b", " + own
-            forwarded = forwarded.without((b"surrogate-capability",)).plus(
+            forwarded = forwarded.without({b"surrogate-capability"}).plus(
                 (b"Surrogate-Capability", capability)
             )
         if upgrade:
@@ -245,9 +263,8 @@ class OriginPool:
             return fields.replacing(b"host", host.encode())
         return Fields(((b"Host", host.encode()), *fields))
 
-    def _interim(self, on_interim: OnInterim, asking: Asking) -> OnInterim:
+    def _interim(self, on_interim: OnInterim) -> OnInterim:
         async def forward(status: int, reason: bytes, fields: Fields) -> None:
-            asking.begun = True
             await on_interim(status, reason, self._passed_on(fields, "1.1"))
 
         return forward

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from edgeproxy.config.sites import SitePolicy
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.key import CacheKey
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeRequest:
+class EdgeRequest(msgspec.Struct, frozen=True):
     """One request to one site, frozen: what every decision about it is made from."""
 
     method: bytes

@@ -8,8 +8,11 @@ transaction that makes the response visible.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
@@ -39,8 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Errand:
+class _Errand(msgspec.Struct, frozen=True):
     """What a flight is sent for."""
 
     flight: Flight

@@ -51,13 +51,20 @@ class OriginResponse:
         self.content_length = head.content_length
         """The declared length in bytes, None if there is none."""
         self._lease = lease
-        self._payload = answered.payload
         self._upload = answered.upload
+        self._aborted = False
+        self._alarm: asyncio.TimerHandle | None = None
+        payload = answered.payload
+        # All that is left to read of a body that came whole; such a response needs no connection.
+        self._rest: bytes | None = None
+        if isinstance(payload, bytes):
+            self._rest = payload
+            lease.end(keep=True)
+            return
+        self._payload = payload
         # RFC 9112 6.3: a 204 has no body, and one that frames a body may well be followed by it.
         self._lasting = self.status != 204 or not _frames_a_body(self.fields)
         self._timeouts = timeouts
-        self._aborted = False
-        self._alarm: asyncio.TimerHandle | None = None
         if self.status == 101:
             return
         self._payload.on_eof(self._is_over)
@@ -88,7 +95,16 @@ class OriginResponse:
 
     def at_eof(self) -> bool:
         """Whether there is no byte to come, and none left to read."""
+        if self._rest is not None:
+            return not self._rest
         return not self._aborted and self._payload.at_eof()
+
+    def take_whole(self) -> bytes | None:
+        """All of the body, where it has come already and nothing of it is read; else None."""
+        rest = self._rest
+        if rest is not None:
+            self._rest = b""
+        return rest
 
     async def read_chunk(self) -> bytes:
         """What has come of the body, at least a byte; b"" at its end.
@@ -96,6 +112,8 @@ class OriginResponse:
         Raises an `OriginFailed` for a body that is cut, late, or not HTTP, and what the request's
         body raised if that is still on its way.
         """
+        if (rest := self.take_whole()) is not None:
+            return rest
         if self._aborted:
             raise OriginBodyCut("the response was broken off")
         try:
@@ -129,6 +147,8 @@ class OriginResponse:
 
     def release(self) -> None:
         """Give the connection back, or end it where something is left unread or unsent."""
+        if not self._lease.active:
+            return
         whole = self._upload is None or self._upload.complete
         self._end(keep=self._lasting and self.at_eof() and whole and self.status != 101)
 
@@ -211,22 +231,27 @@ class OriginClient:
             on_interim=on_interim,
         )
         total = self._timeouts.total
-        if deadline is None and total is not None:
+        if total is None:
+            return await self._send(request, None)
+        if deadline is None:
             deadline = asyncio.get_running_loop().time() + total
         try:
             async with asyncio.timeout_at(deadline) as whole:
-                try:
-                    return await self._exchange(request, deadline)
-                except ClosedUnanswered:
-                    if not request.repeatable:
-                        raise
-                # The others that were kept are as old, and likely as dead.
-                self._connections.drop_idle()
-                return await self._exchange(request, deadline)
+                return await self._send(request, deadline)
         except TimeoutError as error:
-            if total is None or not whole.expired():
+            if not whole.expired():
                 raise
             raise OriginTimedOut("total", total) from error
+
+    async def _send(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
+        try:
+            return await self._exchange(request, deadline)
+        except ClosedUnanswered:
+            if not request.repeatable:
+                raise
+        # The others that were kept are as old, and likely as dead.
+        self._connections.drop_idle()
+        return await self._exchange(request, deadline)
 
     async def _exchange(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
         lease = await self._connections.lease(upload=request.body is not None)

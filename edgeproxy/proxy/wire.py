@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, cast
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from aiohttp import web
 
     from edgeproxy.proxy.protocol import EdgeProtocol
-    from edgeproxy.semantics.fields import Fields
 
 # What belongs to one connection's message, and is made anew for the next (RFC 9110 7.6.1).
 FRAMING: Final = frozenset(
@@ -65,13 +65,22 @@ class _Body(Enum):
     UNTIL_CLOSE = auto()
 
 
-def render_head(status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+def render_head(
+    status: int,
+    reason: bytes,
+    fields: Iterable[tuple[bytes, bytes]],
+    *,
+    but: AbstractSet[bytes] = frozenset(),
+) -> bytes:
     """A status line and field lines, without the empty line that ends a head.
 
-    Raises `UnsafeField`.
+    `but`: lower-case names of fields that are left out. Raises `UnsafeField`.
     """
     lines = [b"HTTP/1.1 %d %b" % (status, reason)]
-    lines.extend([b"%b: %b" % pair for pair in fields])
+    if but:
+        lines += [b": ".join(pair) for pair in fields if pair[0].lower() not in but]
+    else:
+        lines += [b": ".join(pair) for pair in fields]
     lines.append(b"")
     head = b"\r\n".join(lines)
     ends = len(lines) - 1
@@ -116,7 +125,9 @@ class ResponseWriter:
         """End the connection after this answer."""
         self._keep_alive = False
 
-    async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+    async def interim(
+        self, status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]]
+    ) -> None:
         """Send a 1xx response (RFC 9110 15.2), where this client can be sent one now.
 
         101 is no interim response.
@@ -127,14 +138,14 @@ class ResponseWriter:
         if status == 100:
             # The client has what it waited for: the edge need not say so when it reads the body.
             self._protocol.continue_due = False
-        transport.write(render_head(status, reason, fields.without(FRAMING)) + b"\r\n")
+        transport.write(render_head(status, reason, fields, but=FRAMING) + b"\r\n")
         await self._protocol.drain()
 
     async def start(
         self,
         status: int,
         reason: bytes,
-        fields: Fields,
+        fields: Iterable[tuple[bytes, bytes]],
         length: int | None,
         *,
         head_only: bool = False,
@@ -145,13 +156,41 @@ class ResponseWriter:
         After a 101 the connection belongs to another protocol: see `take_over`.
         """
         transport = self._transport()
+        transport.write(self._head(status, reason, fields, length, head_only=head_only))
+        if self._protocol.writing_paused:
+            await self._protocol.drain()
+
+    def send_whole(
+        self, status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Send a whole answer at once, as `start`, `write` and `finish` would. Raises
+        `UnsafeField`."""
+        transport = self._transport()
+        head = self._head(status, reason, fields, len(body), head_only=False)
+        if self._body is _Body.NONE:
+            body = b""
+        if len(body) <= JOIN_UP_TO:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        self.bytes_sent = len(body)
+        self._finished = True
+
+    def _head(
+        self,
+        status: int,
+        reason: bytes,
+        fields: Iterable[tuple[bytes, bytes]],
+        length: int | None,
+        *,
+        head_only: bool,
+    ) -> bytes:
         dropped = _SWITCHING_FRAMING if status == 101 else FRAMING
-        head = render_head(status, reason, fields.without(dropped))
+        head = render_head(status, reason, fields, but=dropped)
         self._begun()
         head_only = head_only or self._head_only or status == 304
         framing = self._choose_framing(status, length, head_only=head_only)
-        transport.write(b"%b%b%b\r\n" % (head, framing, self._connection(status)))
-        await self._protocol.drain()
+        return b"%b%b%b\r\n" % (head, framing, self._connection(status))
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body; dropped where the answer has none."""
@@ -168,7 +207,8 @@ class ResponseWriter:
         else:
             transport.write(chunk)
         self.bytes_sent += len(chunk)
-        await self._protocol.drain()
+        if self._protocol.writing_paused:
+            await self._protocol.drain()
 
     async def finish(self) -> None:
         """End the answer. A body shorter than announced breaks the connection off instead, and

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from edgeproxy.semantics.fields import OWS, is_token, list_members, split_unquoted, unquote
@@ -66,6 +67,12 @@ class Directives:
     only_if_cached: bool = False
 
 
+_SAYS_NOTHING: Final = Directives()
+
+_REMEMBERED_BYTES: Final = 256
+"""An origin, or a browser, says the same again and again: what is no longer than this is read once.
+"""
+
 SURROGATE: Final = b"edgeproxy"
 """This surrogate's name in Surrogate-Capability, by which Surrogate-Control may address it."""
 
@@ -115,7 +122,19 @@ def parse_cache_control(lines: Iterable[bytes]) -> Directives:
 
     Unknown directives are ignored (RFC 9111 5.2), both argument forms are read for all of them.
     """
+    lines = tuple(lines)
+    if not lines:
+        return _SAYS_NOTHING
+    if sum(map(len, lines)) <= _REMEMBERED_BYTES:
+        return _remembered(lines)
+    return _cache_control(lines)
+
+
+def _cache_control(lines: Iterable[bytes]) -> Directives:
     return _directives(read for member in list_members(lines) for read in _read(member))
+
+
+_remembered = lru_cache(maxsize=1024)(_cache_control)
 
 
 def parse_targeted(lines: Iterable[bytes]) -> Directives | None:

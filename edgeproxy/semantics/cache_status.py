@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from edgeproxy.semantics.fields import Fields
@@ -20,8 +22,7 @@ _NOT_IN_STRING: Final = re.compile(rb"[^\x20-\x7e]")
 _INTEGER_MAX: Final = 999_999_999_999_999  # RFC 9651 3.3.1
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStatus:
+class CacheStatus(msgspec.Struct, frozen=True):
     """One cache's member of Cache-Status. Raises ValueError if it both hit and went forward."""
 
     hit: bool = False
@@ -42,6 +43,10 @@ class CacheStatus:
 
     def render(self, cache_name: bytes = b"edgeproxy") -> bytes:
         """The list member, as RFC 9651 4.1 serialises it, spaced as in RFC 9211's examples."""
+        # What is forwarded is told in few words, again and again; of a hit, each second is another.
+        return self._rendered(cache_name) if self.hit else _remembered(self, cache_name)
+
+    def _rendered(self, cache_name: bytes) -> bytes:
         member = [_token_or_string(cache_name)]
         if self.hit:
             member.append(b"hit")
@@ -59,6 +64,9 @@ class CacheStatus:
         if self.detail is not None:
             member.append(b"detail=" + _token_or_string(self.detail.encode()))
         return b"; ".join(member)
+
+
+_remembered = lru_cache(maxsize=1024)(CacheStatus._rendered)
 
 
 def vercel_cache(status: CacheStatus) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 _MONTHS: Final = (
@@ -34,6 +35,9 @@ _FORMS: Final = tuple(
 _DAY_NAMES: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTH_NAMES: Final = tuple(name.decode().capitalize() for name in _MONTHS)
 
+_FIXDATE: Final = len(b"Sun, 06 Nov 1994 08:49:37 GMT")
+"""Bytes; of the other two forms the one has 24, and the one with a two-digit year 30 to 33."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_2026: Final = 1_767_225_600.0
 
@@ -48,6 +52,16 @@ def parse_http_date(value: bytes, now: float = _YEAR_2026) -> int | None:
     The name of the day is not held against the date: it is redundant, and origins that write dates
     by hand get it wrong. A zone other than GMT is invalid (RFC 9111 4.2).
     """
+    # The usual form has no century to be told: what was read of one is good for ever.
+    return _read_fixdate(value) if len(value) == _FIXDATE else _read(value, now)
+
+
+@lru_cache(maxsize=1024)
+def _read_fixdate(value: bytes) -> int | None:
+    return _read(value, _YEAR_2026)
+
+
+def _read(value: bytes, now: float) -> int | None:
     for form in _FORMS:
         match = form.fullmatch(value)
         if match is not None:
@@ -83,7 +97,12 @@ def format_http_date(when: float) -> bytes:
 
     Raises OverflowError or ValueError outside the years 1 to 9999.
     """
-    at = datetime.fromtimestamp(when // 1, UTC)
+    return _fixdate(when // 1)
+
+
+@lru_cache(maxsize=64)
+def _fixdate(second: float) -> bytes:
+    at = datetime.fromtimestamp(second, UTC)
     return (
         f"{_DAY_NAMES[at.weekday()]}, {at.day:02} {_MONTH_NAMES[at.month - 1]} {at.year:04}"
         f" {at.hour:02}:{at.minute:02}:{at.second:02} GMT"

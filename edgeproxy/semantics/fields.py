@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
 OWS: Final = b" \t"
 """Optional whitespace, RFC 9110 5.6.3."""
@@ -35,15 +36,17 @@ class Fields:
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.raw = tuple(raw)
-        self._index: dict[bytes, list[bytes]] | None = None
+        self._index: dict[bytes, tuple[bytes, ...]] | None = None
 
-    def _lines(self) -> dict[bytes, list[bytes]]:
+    def _lines(self) -> dict[bytes, tuple[bytes, ...]]:
         # Many values of this type are only carried, or written out: the index waits for a question.
+        # What is made of one with an index has one made of that: it is never changed.
         index = self._index
         if index is None:
             index = {}
             for name, value in self.raw:
-                index.setdefault(name.lower(), []).append(value)
+                name = name.lower()
+                index[name] = (*index[name], value) if name in index else (value,)
             self._index = index
         return index
 
@@ -54,7 +57,7 @@ class Fields:
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """The values of all lines of that name, in order."""
-        return tuple(self._lines().get(name, ()))
+        return self._lines().get(name, ())
 
     def joined(self, name: bytes) -> bytes | None:
         """The field's combined value (RFC 9110 5.3); None if there is no such line.
@@ -64,17 +67,37 @@ class Fields:
         lines = self._lines().get(name)
         return b", ".join(lines) if lines is not None else None
 
-    def without(self, names: Container[bytes]) -> Fields:
+    def names(self) -> Iterable[bytes]:
+        """The names that there are, in lower case, each once."""
+        return self._lines().keys()
+
+    def without(self, names: AbstractSet[bytes]) -> Fields:
         """These fields but for those of the given names."""
-        kept = [pair for pair in self.raw if pair[0].lower() not in names]
-        return self if len(kept) == len(self.raw) else Fields(kept)
+        index = self._lines()
+        if index.keys().isdisjoint(names):
+            return self
+        kept = Fields([pair for pair in self.raw if pair[0].lower() not in names])
+        kept._index = {name: lines for name, lines in index.items() if name not in names}
+        return kept
 
     def plus(self, *pairs: tuple[bytes, bytes]) -> Fields:
         """These fields, followed by the given lines."""
-        return Fields((*self.raw, *pairs))
+        more = Fields(self.raw + pairs)
+        if self._index is not None:
+            index = self._index.copy()
+            for name, value in pairs:
+                name = name.lower()
+                index[name] = (*index.get(name, ()), value)
+            more._index = index
+        return more
 
     def replacing(self, name: bytes, value: bytes) -> Fields:
         """These fields with one line of that name, where its first one was, or else at the end."""
+        lines = self._lines().get(name)
+        if lines is None:
+            return self.plus((name, value))
+        if lines == (value,):
+            return self
         replaced: list[tuple[bytes, bytes]] = []
         done = False
         for pair in self.raw:
@@ -83,8 +106,6 @@ class Fields:
             elif not done:
                 replaced.append((pair[0], value))
                 done = True
-        if not done:
-            replaced.append((name, value))
         return Fields(replaced)
 
     def __contains__(self, name: object) -> bool:

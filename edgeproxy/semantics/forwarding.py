@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -78,10 +79,19 @@ _REPLACED: Final = frozenset(
 )
 _UNKNOWN: Final = b"unknown"  # RFC 7239 6.2
 
+_LONGEST_NAME: Final = 64
+"""Bytes of a field name that is remembered."""
+
+_LONGEST_NODE: Final = 64
+"""Bytes of what can be an address, in brackets and with a port, and then some."""
+
 
 def end_to_end(fields: Fields) -> Fields:
     """The fields that are to be passed on, and may be stored (RFC 9110 7.6.1, RFC 9111 3.1)."""
-    named = {option.lower() for option in list_members(fields.get_all(b"connection"))}
+    connection = fields.get_all(b"connection")
+    if not connection:
+        return fields.without(HOP_BY_HOP)
+    named = {option.lower() for option in list_members(connection)}
     return fields.without(HOP_BY_HOP | (named - _FOR_ALL))
 
 
@@ -108,7 +118,11 @@ def forwarded_request_fields(
     What an untrusted client says in such fields is replaced (RFC 7239 8.1), and other well-known
     fields by which it could change a shared response are left out.
     """
-    kept = Fields(pair for pair in end_to_end(fields) if not _withheld(pair[0], trusted, method))
+    kept = end_to_end(fields)
+    keyed = method in _KEYED_METHODS
+    withheld = {name for name in kept.names() if _is_withheld(name, trusted, keyed)}
+    if withheld:
+        kept = kept.without(withheld)
     chain, forwarded = kept.joined(b"x-forwarded-for"), kept.joined(b"forwarded")
     if chain:
         # `client_address` has gone by this field: a proxy that sets it commonly hands the client's
@@ -118,11 +132,16 @@ def forwarded_request_fields(
     else:
         chain = (client if peer in (None, client) else f"{client}, {peer}").encode()
     nearest = peer if forwarded and peer else client
+    via = _via_member(version, pseudonym)
     added = [(b"X-Forwarded-For", chain), (b"X-Forwarded-Proto", scheme.encode())]
     if host:
         added.append((b"X-Forwarded-Host", host.encode()))
     added.append((b"Forwarded", _appended(forwarded, _forwarded_element(nearest, host, scheme))))
-    return _with_via(kept, version, pseudonym).without(_REPLACED).plus(*added)
+    existing = kept.joined(b"via")
+    kept = kept.without(_REPLACED)
+    if existing is None:
+        return kept.plus((b"Via", via), *added)
+    return kept.replacing(b"via", _appended(existing, via)).plus(*added)
 
 
 def hops_left(method: bytes, fields: Fields) -> int | None:
@@ -152,8 +171,8 @@ def client_address(
     address = _address(peer.encode())
     if address is None:
         return peer, False
-    if not _trusts(trusted_networks, address):
-        return str(address), False
+    if not trusted_networks or not _trusts(trusted_networks, address):
+        return _text(peer), False
     for node in _nodes(fields):
         claimed = _address(node)
         if claimed is None:
@@ -164,28 +183,47 @@ def client_address(
     return str(address), True
 
 
-def _withheld(name: bytes, trusted: bool, method: bytes) -> bool:
+@lru_cache(maxsize=4096)
+def _text(peer: str) -> str:
+    return str(_address(peer.encode()))
+
+
+def _is_withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
+    # Clients send the same few names. What is no longer than all that matter is remembered.
+    if len(name) <= _LONGEST_NAME:
+        return _withheld(name, trusted, keyed)
+    return _withheld.__wrapped__(name, trusted, keyed)
+
+
+@lru_cache(maxsize=4096)
+def _withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
     # CGI, WSGI and their like give "X_Forwarded_Host" and "X-Forwarded-Host" one name. A proxy
     # that minds the one lets the other pass, so that it is trusted in no hands.
-    folded = name.lower().replace(b"_", b"-")
-    if folded in _NEVER_FORWARDED or (folded in _METHOD_OVERRIDES and method in _KEYED_METHODS):
+    folded = name.replace(b"_", b"-")
+    if folded in _NEVER_FORWARDED or (keyed and folded in _METHOD_OVERRIDES):
         return True
     said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(b"x-forwarded-")
     return said_by_proxy and (not trusted or b"_" in name)
 
 
 def _with_via(fields: Fields, version: str, pseudonym: str) -> Fields:
-    member = f"{version} {pseudonym}".encode()
+    member = _via_member(version, pseudonym)
     existing = fields.joined(b"via")
     if existing is None:
         return fields.plus((b"Via", member))
     return fields.replacing(b"via", _appended(existing, member))
 
 
+@lru_cache(maxsize=64)
+def _via_member(version: str, pseudonym: str) -> bytes:
+    return f"{version} {pseudonym}".encode()
+
+
 def _appended(existing: bytes | None, member: bytes) -> bytes:
     return existing + b", " + member if existing else member
 
 
+@lru_cache(maxsize=4096)
 def _forwarded_element(client: str, host: str, scheme: str) -> bytes:
     # RFC 7239 4: forwarded-pair = token "=" ( token / quoted-string ); 6: an IPv6 address has
     # brackets and, as its colons are in no token, quotes.
@@ -223,6 +261,11 @@ def _for_node(element: bytes) -> bytes:
 
 
 def _address(node: bytes) -> Address | None:
+    return _read_address(node) if len(node) <= _LONGEST_NODE else None
+
+
+@lru_cache(maxsize=4096)
+def _read_address(node: bytes) -> Address | None:
     # An address, "IPv4:port", "[IPv6]" or "[IPv6]:port"; an IPv4 address in IPv6 form is itself.
     text = node.decode("latin-1")
     if text.startswith("["):

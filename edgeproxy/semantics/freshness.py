@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import msgspec
+
 from edgeproxy.semantics.age import corrected_initial_age, current_age, date_value
 from edgeproxy.semantics.cache_control import DEFAULT_TARGETS, response_directives
 from edgeproxy.semantics.dates import parse_http_date
@@ -44,8 +46,7 @@ class FreshnessPolicy:
     """The fields that take Cache-Control's place, lower-case, most specific first (RFC 9213)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
+class Freshness(msgspec.Struct, frozen=True):
     """All that is to be known of a response to tell at any time whether it may be used.
 
     Durations are in seconds, `response_time` in seconds since the epoch.

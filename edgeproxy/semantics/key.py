@@ -7,9 +7,13 @@ may tell them apart. What else a site wants to be one resource, its `KeyPolicy` 
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import quote, quote_from_bytes
+
+import msgspec
+from msgspec.structs import replace
 
 from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.target import split_authority
@@ -94,8 +98,7 @@ def _parameter_name(parameter: bytes) -> bytes:
     return parameter.partition(b"=")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class CacheKey:
+class CacheKey(msgspec.Struct, frozen=True):
     """What stored responses are found by; variants hang under it (RFC 9111 4.1)."""
 
     site: str
@@ -140,7 +143,8 @@ def without_buster(key: CacheKey) -> CacheKey:
 
 def target_id(site: str, target: bytes) -> bytes:
     """`CacheKey.target_id` of a canonical target, as `purge_target` gives it."""
-    return _digest(b"target", site.encode(), target)
+    data = _measured(site.encode(), target)
+    return blake2b(data, digest_size=16, person=b"target").digest()
 
 
 def canonical_host(scheme: str, authority: str) -> str:
@@ -195,13 +199,18 @@ def _host_and_target(url_or_path: str) -> tuple[str | None, bytes]:
 
 
 def _primary(site: str, scheme: str, host: str, target: bytes, buster: bytes) -> bytes:
-    return _digest(b"primary", site.encode(), scheme.encode(), host.encode(), target, buster)
+    data = _place(site, scheme, host) + _measured(target, buster)
+    return blake2b(data, digest_size=16, person=b"primary").digest()
 
 
-def _digest(purpose: bytes, *parts: bytes) -> bytes:
+@lru_cache(maxsize=1024)
+def _place(site: str, scheme: str, host: str) -> bytes:
+    return _measured(site.encode(), scheme.encode(), host.encode())
+
+
+def _measured(*parts: bytes) -> bytes:
     # Each part goes in behind its length: no two lists of parts give the same bytes.
-    data = b"".join([b"%d:%b" % (len(part), part) for part in parts])
-    return blake2b(data, digest_size=16, person=purpose).digest()
+    return b"".join([b"%d:%b" % (len(part), part) for part in parts])
 
 
 def _to_uri(text: str) -> bytes:

@@ -8,6 +8,7 @@ not become one here. A vendor's purge call that ignores case is for its dialect 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from edgeproxy.semantics.errors import TagLimitExceeded
@@ -108,7 +109,12 @@ def response_tags(fields: Fields, policy: TagPolicy) -> tuple[str, ...]:
 def without_tag_fields(fields: Fields, policy: TagPolicy) -> Fields:
     """The fields without those that are addressed to this cache alone: its tags, and
     Surrogate-Control and the like."""
-    return fields.without(_FOR_THIS_CACHE.union(policy.fields) - {b"cache-groups"})
+    return fields.without(_addressed_here(policy.fields))
+
+
+@lru_cache(maxsize=64)
+def _addressed_here(tag_fields: tuple[bytes, ...]) -> frozenset[bytes]:
+    return _FOR_THIS_CACHE.union(tag_fields) - {b"cache-groups"}
 
 
 def group_tags(fields: Fields, policy: TagPolicy, scheme: str, host: str) -> tuple[str, ...]:

@@ -1,17 +1,18 @@
 """Which resource a request is for (RFC 9112 3.2, 3.3; RFC 9110 4.2, 7.2): target and Host."""
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Literal
+
+import msgspec
 
 from edgeproxy.semantics.errors import BadRequest
 
 Form = Literal["origin", "absolute", "asterisk"]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestTarget:
+class RequestTarget(msgspec.Struct, frozen=True):
     """Where a request goes."""
 
     host: str | None
@@ -45,6 +46,11 @@ def split_authority(authority: str) -> tuple[str, int | None] | None:
 
     An empty port ("host:") is no port (RFC 3986 6.2.3).
     """
+    return _split(authority) if len(authority) <= _MAX_HOST + len(":65535") else None
+
+
+@lru_cache(maxsize=1024)
+def _split(authority: str) -> tuple[str, int | None] | None:
     # Some letters beyond ASCII have a lower case within it: U+212A becomes "k".
     parts = _AUTHORITY.fullmatch(authority.lower()) if authority.isascii() else None
     if parts is None or len(parts["host"]) > _MAX_HOST:

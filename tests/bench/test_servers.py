@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bench.servers import ORIGIN, SERVERS, Place, Server, program
 from edgeproxy.config.describe import warnings
 from edgeproxy.config.load import load_config
 
+(EDGE,) = (server for server in SERVERS if server.name == "edgeproxy")
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,12 +23,21 @@ def place(folder: Path) -> Place:
 
 
 def test_edgeproxy_is_given_a_good_configuration(tmp_path: Path) -> None:
-    (edge,) = (server for server in SERVERS if server.name == "edgeproxy")
-    command = edge.launch(place(tmp_path)).command
+    command = EDGE.launch(place(tmp_path)).command
     config = load_config(command[command.index("--config") + 1])
     assert warnings(config) == []
     assert (config.worker_count(), config.log.access) == (1, "off")
     assert str(config.sites["shop"].origins[0].url) == "http://127.0.0.1:18002"
+
+
+@pytest.mark.parametrize(
+    ("setup", "workers", "memory"), [("store-only", 1, 1), ("two-workers", 2, 128 << 20)]
+)
+def test_edgeproxy_s_other_setups(setup: str, workers: int, memory: int, tmp_path: Path) -> None:
+    assert setup in EDGE.setups
+    command = EDGE.launch(replace(place(tmp_path), setup=setup)).command
+    config = load_config(command[command.index("--config") + 1])
+    assert (config.worker_count(), config.memory.max_bytes) == (workers, memory)
 
 
 @pytest.mark.skipif(program("nginx") is None, reason="nginx is not installed")

@@ -173,12 +173,20 @@ async def test_bytes_that_come_unasked_are_no_answer_to_the_next_request(
 
 
 async def test_a_body_left_unread_costs_the_connection(origin: ScriptedOrigin) -> None:
-    origin.otherwise(Answer(body=b"x" * 100_000))
+    origin.otherwise(Answer(body=b"x" * 4_000_000))
     async with client_of(origin) as client:
         for _ in range(2):
             (await get(client)).release()
     assert origin.connections == 2
     origin.complaints.clear()
+
+
+async def test_a_body_that_has_come_whole_costs_no_connection(origin: ScriptedOrigin) -> None:
+    origin.otherwise(Answer(body=b"x" * 1000))
+    async with client_of(origin) as client:
+        for _ in range(2):
+            (await get(client)).release()
+    assert origin.connections == 1
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ class Asking:
         if self._body is not None and self.request.method in IDEMPOTENT:
             self._replay = Replay(self._body)
 
+    def noting(self, on_interim: OnInterim) -> OnInterim:
+        """The same, and it is noted that the client has had something."""
+
+        async def note(status: int, reason: bytes, fields: Fields) -> None:
+            self.begun = True
+            await on_interim(status, reason, fields)
+
+        return note
+
     def body(self) -> AsyncIterator[bytes] | None:
         """The body for one origin."""
         return self._body if self._replay is None else self._replay.pieces()

@@ -79,7 +79,10 @@ class Breaker:
     def succeeded(self, trial: bool, now: float) -> bool:
         """It was answered; True if that closed the circuit."""
         self._streak = self._waits = 0
-        self._count(now, 0)
+        if now < self._window_ends:
+            self._asked += 1
+        else:
+            self._count(now, 0)
         if not trial:
             return False
         self._trials -= 1

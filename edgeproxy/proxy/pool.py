@@ -12,7 +12,7 @@ from edgeproxy.proxy.errors import CircuitOpen, OriginFailed
 from edgeproxy.proxy.origins.asking import Asking
 from edgeproxy.proxy.origins.balancing import Balancer
 from edgeproxy.proxy.origins.failures import Failure, never_left
-from edgeproxy.proxy.origins.member import Member
+from edgeproxy.proxy.origins.member import Member, Rank
 from edgeproxy.proxy.origins.retry_budget import RetryBudget
 from edgeproxy.semantics.cache_control import SURROGATE
 from edgeproxy.semantics.dates import format_http_date
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.proxy.origin_exchange import OnInterim
     from edgeproxy.proxy.origins.health import Verdicts
-    from edgeproxy.proxy.origins.member import OriginState, Rank
+    from edgeproxy.proxy.origins.member import OriginState
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.upstream import OriginResponse
 
 _PSEUDONYM: Final = "edgeproxy"
+_GOOD: Final = Rank.GOOD
 
 
 class OriginAnswer(msgspec.Struct, frozen=True):
@@ -151,10 +152,14 @@ class OriginPool:
         if outcome is not None and not asking.may_go_on(error):
             return None
         now = self._clock()
+        rank: Rank | None
         best: Rank | None = None
         candidates: list[Member] = []
         for member in untried:
-            rank = member.rank(now, may_fail=asking.may_fail)
+            if member.breaker.closed and not member.checked:
+                rank = _GOOD
+            else:
+                rank = member.rank(now, may_fail=asking.may_fail)
             if rank is None or (best is not None and rank > best):
                 continue
             if rank != best:

@@ -2,11 +2,12 @@
 
 Round robin is start-time fair queueing (Goyal, Vin and Cheng, 1996): each origin has a time at
 which its next turn is due, and a turn puts that off by the reverse of its share. Who was away is
-owed nothing: its turn is due now, not when it was.
+owed one turn, and no more: the next one is counted from now, not from when that was due.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Balanced(Protocol):
 
 
 B = TypeVar("B", bound=Balanced)
+_due: Final = attrgetter("due")
 
 
 class Balancer:
@@ -43,13 +45,9 @@ class Balancer:
 
     def choose(self, candidates: Sequence[B], now: float) -> B:
         """Whose turn it is among these, at least one."""
-        if len(candidates) == 1:
-            return candidates[0]
-        return min(candidates, key=lambda each: self._rank(each, now))
-
-    def _rank(self, each: Balanced, now: float) -> tuple[float, float]:
-        load = (each.load + 1) / each.share(now) if self._by_load else 0.0
-        return load, max(each.due, self._turn)
+        if not self._by_load:
+            return min(candidates, key=_due)
+        return min(candidates, key=lambda each: ((each.load + 1) / each.share(now), each.due))
 
     def charge(self, chosen: Balanced, now: float) -> None:
         """It takes its turn. Standing in for another one is none."""

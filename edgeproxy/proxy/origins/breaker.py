@@ -32,11 +32,14 @@ class Breaker:
         "_trials",
         "_waits",
         "_window_ends",
+        "closed",
     )
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._open_until: float | None = None
+        self.closed = True
+        self._open_until = 0.0
+        """Where it is not closed."""
         self._pause = settings.pause
         self._trials = 0
         self._streak = 0
@@ -45,22 +48,18 @@ class Breaker:
         self._asked = 0
         self._failed = 0
 
-    @property
-    def closed(self) -> bool:
-        return self._open_until is None
-
     def state(self, now: float) -> State:
-        if self._open_until is None:
+        if self.closed:
             return "closed"
         return "open" if now < self._open_until else "half-open"
 
     def admits(self, now: float) -> bool:
         """Whether a request may pass: closed, or half-open with no trial under way."""
-        return self._open_until is None or (now >= self._open_until and self._trials == 0)
+        return self.closed or (now >= self._open_until and self._trials == 0)
 
     def overdue(self, now: float) -> bool:
         """Whether it is open for so long that a trial can't wait for a better request."""
-        return self._open_until is not None and now >= self._open_until + self._settings.max_pause
+        return not self.closed and now >= self._open_until + self._settings.max_pause
 
     @property
     def refuses(self) -> bool:
@@ -71,7 +70,7 @@ class Breaker:
 
     def begin(self) -> bool:
         """A request goes to the origin. Hand what this returns to what says how it ended."""
-        if self._open_until is None:
+        if self.closed:
             return False
         self._trials += 1
         return True
@@ -86,9 +85,9 @@ class Breaker:
         if not trial:
             return False
         self._trials -= 1
-        if self._open_until is None:
+        if self.closed:
             return False
-        self._open_until = None
+        self.closed = True
         self._pause = self._settings.pause
         self._window_ends = now
         return True
@@ -100,9 +99,10 @@ class Breaker:
         self._count(now, 1)
         if trial:
             self._trials -= 1
-        if self._open_until is None:
+        if self.closed:
             if not self._too_many():
                 return False
+            self.closed = False
             self._open_until = now + self._pause
             return True
         if trial and now >= self._open_until:

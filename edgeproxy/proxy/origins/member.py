@@ -74,7 +74,8 @@ class Member:
         self._what = f"{policy.name}: the origin {origin.url}"
         self._slow_start = SlowStart(policy.balancing.slow_start)
         self._verdicts = verdicts if policy.check.path is not None else None
-        self._checked = checked_as(policy.name, origin, policy.check)
+        self.checked = self._verdicts is not None
+        self._mark = checked_as(policy.name, origin, policy.check)
         self._was_unwell = False
         self._failures: Counter[Failure] = Counter()
         self._opened = 0
@@ -104,7 +105,7 @@ class Member:
     def _is_unwell(self, now: float) -> bool:
         if self._verdicts is None:
             return False
-        unwell = self._verdicts.read(self._checked) is False
+        unwell = self._verdicts.read(self._mark) is False
         if self._was_unwell and not unwell:
             self._slow_start.begin(now)
         self._was_unwell = unwell
@@ -147,7 +148,7 @@ class Member:
         return OriginState(
             url=self._url,
             circuit=self.breaker.state(now),
-            well=None if self._verdicts is None else self._verdicts.read(self._checked),
+            well=None if self._verdicts is None else self._verdicts.read(self._mark),
             share=self.share(now),
             load=self.load,
             requests=self.requests,

@@ -204,7 +204,7 @@ class OriginPool:
             )
         except OriginFailed as error:
             now = self._clock()
-            member.failed(error, trial, now, now - sent)
+            member.failed(error, trial, now, now - sent, uploading=body is not None)
             raise
         except BaseException:
             member.breaker.abandoned(trial)
@@ -212,7 +212,9 @@ class OriginPool:
         answer = self._answer(response, sent)
         if answer.status in self._bad:
             waited = answer.response_time - sent
-            member.answered_badly(answer.status, trial, answer.response_time, waited)
+            member.answered_badly(
+                answer.status, trial, answer.response_time, waited, uploading=body is not None
+            )
         else:
             member.answered(trial, answer.response_time)
         return answer

@@ -25,12 +25,15 @@ class Failure(StrEnum):
     """It answered with one of `breaker.statuses`."""
 
 
-def failure_of(error: OriginFailed) -> Failure | None:
-    """What an error says of the origin; None: nothing, it was not asked."""
+def failure_of(error: OriginFailed, *, uploading: bool) -> Failure | None:
+    """What an error says of the origin; None: nothing, because it was not asked, or because the
+    client may as well have been the slow one. `uploading`: the request has a body."""
     match error:
         case OriginUnreachable():
             return Failure.UNREACHABLE
         case OriginBusy() | OriginTimedOut(stage="queue"):
+            return None
+        case OriginTimedOut(stage="total") if uploading:
             return None
         case OriginTimedOut():
             return Failure.LATE

@@ -123,23 +123,29 @@ class Member:
             self._slow_start.begin(now)
             log.info("%s answers again", self._what)
 
-    def answered_badly(self, status: int, trial: bool, now: float, waited: float) -> None:
+    def answered_badly(
+        self, status: int, trial: bool, now: float, waited: float, *, uploading: bool
+    ) -> None:
         """With a status that counts as a failure."""
-        self._failed(Failure.STATUS, trial, now, waited, f"it answers {status}")
+        slow = waited > _PROMPT and not uploading
+        self._failed(Failure.STATUS, trial, now, slow, f"it answers {status}")
 
-    def failed(self, error: OriginFailed, trial: bool, now: float, waited: float) -> None:
-        failure = failure_of(error)
+    def failed(
+        self, error: OriginFailed, trial: bool, now: float, waited: float, *, uploading: bool
+    ) -> None:
+        failure = failure_of(error, uploading=uploading)
         if failure is None:
             self.breaker.abandoned(trial)
             return
         cause = str(error.__cause__ or "")
         why = f"{error} ({cause})" if cause else str(error)
-        self._failed(failure, trial, now, waited, why)
+        # How long an upload takes is its client's choice.
+        slow = failure is Failure.LATE or (waited > _PROMPT and not uploading)
+        self._failed(failure, trial, now, slow, why)
 
-    def _failed(self, failure: Failure, trial: bool, now: float, waited: float, why: str) -> None:
+    def _failed(self, failure: Failure, trial: bool, now: float, slow: bool, why: str) -> None:
         self._failures[failure] += 1
         self.last_failure = failure
-        slow = failure is Failure.LATE or waited > _PROMPT
         if self.breaker.failed(trial, now, slow=slow):
             self._opened += 1
             log.warning("%s does not answer: %s", self._what, why)

@@ -33,7 +33,12 @@ def late(stage: str) -> OriginTimedOut:
     ids=str,
 )
 def test_what_an_error_says(error: OriginFailed, failure: Failure | None, unseen: bool) -> None:
-    assert (failure_of(error), never_left(error)) == (failure, unseen)
+    assert (failure_of(error, uploading=False), never_left(error)) == (failure, unseen)
+
+
+def test_a_slow_upload_is_not_the_origin_s_failure() -> None:
+    assert failure_of(late("total"), uploading=True) is None
+    assert failure_of(late("first-byte"), uploading=True) is Failure.LATE
 
 
 RESET = OriginDisconnected("reset")

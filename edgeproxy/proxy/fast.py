@@ -25,7 +25,7 @@ from edgeproxy.proxy.field_blocks import BlockReader, FieldBlock, Generations
 from edgeproxy.proxy.framing import HEAD_END
 from edgeproxy.proxy.intake import Misdirected, peer_address
 from edgeproxy.proxy.rendering import answer_head, told, unchanged_head, visible_fields
-from edgeproxy.proxy.wire import JOIN_UP_TO
+from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.conditional import not_modified
 from edgeproxy.semantics.errors import BadRequest
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 # RFC 9112 3: a request line in origin-form of which nothing needs a second look.
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
 
+_LAST: Final = CLOSE + b"\r\n"
 _BLOCKS: Final = 2048
 """Blocks that are remembered of each kind of peers, twice."""
 _LONGEST_BLOCK: Final = 4096
@@ -182,9 +183,9 @@ class FastPath:
         networks = self._intake.trusted
         return self._peers[secure, bool(networks) and within(_address(transport), networks)]
 
-    def answer(self, transport: asyncio.Transport, peers: Peers, data: bytes) -> bytes:
+    def answer(self, transport: asyncio.Transport, peers: Peers, data: bytes) -> bytes | None:
         """Answer the requests that `data` begins with, up to the first that is no plain fresh hit;
-        what is left of `data` begins with that one."""
+        what is left of `data` begins with that one. None: the last answer was to be the last."""
         while True:
             line_end = data.find(b"\r\n")
             following, rest = data[line_end:], b""
@@ -212,6 +213,8 @@ class FastPath:
             self._send(transport, block, answer)
             if self._log is not None:
                 self._log_hit(transport, peers, line, block, answer, now)
+            if block.closing:
+                return None
             if not rest or transport.get_write_buffer_size() > _MOST_UNSENT:
                 return rest
             data = rest
@@ -221,14 +224,17 @@ class FastPath:
     def _send(self, transport: asyncio.Transport, block: FieldBlock, answer: _Answer) -> None:
         answer.uses += 1
         self._memory.touch(answer.entry)
+        head, body = answer.head, answer.body
         if block.conditional and self._unmodified(block, answer):
-            transport.write(answer.unchanged or self._render_unchanged(answer))
+            head, body = answer.unchanged or self._render_unchanged(answer), b""
         elif answer.head_only:
-            transport.write(answer.head)
-        elif len(answer.body) <= JOIN_UP_TO:
-            transport.write(answer.head + answer.body)
+            body = b""
+        if block.closing:
+            head = head[:-2] + _LAST
+        if len(body) <= JOIN_UP_TO:
+            transport.write(head + body)
         else:
-            transport.writelines((answer.head, answer.body))
+            transport.writelines((head, body))
 
     def _unmodified(self, block: FieldBlock, answer: _Answer) -> bool:
         asked = block.values((b"if-none-match", b"if-modified-since"))

@@ -30,6 +30,7 @@ _NOT_HERE: Final = frozenset(
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 # What says which site is asked for, and by which scheme: the latter where a proxy is trusted.
 _PLACE: Final = frozenset({b"host", b"x-forwarded-proto"})
+_SPECIAL: Final = _CONDITIONS | _PLACE | {b"connection"}
 
 _VISIBLE: Final = bytes(range(0x21, 0x7F)) + OWS
 _LONGEST_REMEMBERED: Final = 1024
@@ -40,7 +41,7 @@ class _Line(NamedTuple):
     """In lower case."""
     pair: tuple[bytes, bytes]
     special: bool
-    """Of `_PLACE` or `_CONDITIONS`."""
+    """One of `_SPECIAL`."""
 
 
 _name = itemgetter(0)
@@ -49,9 +50,11 @@ _name = itemgetter(0)
 class FieldBlock:
     """The fields of a request, and what is to be known of them for a hit."""
 
-    __slots__ = ("_fields", "_lines", "_values", "conditional", "place")
+    __slots__ = ("_fields", "_lines", "_values", "closing", "conditional", "place")
 
-    def __init__(self, lines: list[_Line], place: bytes, *, conditional: bool) -> None:
+    def __init__(
+        self, lines: list[_Line], place: bytes, *, conditional: bool, closing: bool
+    ) -> None:
         self._lines = lines
         self._fields: Fields | None = None
         self._values: dict[tuple[bytes, ...], tuple[bytes | None, ...]] | None = None
@@ -60,6 +63,8 @@ class FieldBlock:
         X-Forwarded-Proto."""
         self.conditional = conditional
         """If-None-Match or If-Modified-Since is there."""
+        self.closing = closing
+        """The client wants no further answer (RFC 9112 9.6)."""
 
     @property
     def fields(self) -> Fields:
@@ -137,17 +142,20 @@ class BlockReader:
         if len(set(map(_name, known))) != len(known):
             # Which of two counts, or whether both do, is for the full path to say.
             return None
-        host, proto, conditional = None, b"", False
+        host, proto, conditional, closing = None, b"", False, False
         for line in [line for line in known if line.special]:
             if line.name == b"host":
                 host = line.pair[1]
             elif line.name == b"x-forwarded-proto":
                 proto = line.pair[1]
+            elif line.name == b"connection":
+                closing = line.pair[1].lower() == b"close"
             else:
                 conditional = True
         if host is None:
             return None
-        return FieldBlock(known, host + b"\n" + proto, conditional=conditional)
+        place = host + b"\n" + proto
+        return FieldBlock(known, place, conditional=conditional, closing=closing)
 
     def _read_line(self, raw: bytes) -> _Line | None:
         line = self._lines.get(raw)
@@ -160,9 +168,9 @@ class BlockReader:
         folded, value = name.lower(), value.strip(OWS)
         if folded in _NOT_HERE or folded.startswith(b"proxy-"):
             return None
-        if folded == b"connection" and value.lower() != b"keep-alive":
+        if folded == b"connection" and value.lower() not in (b"keep-alive", b"close"):
             return None
-        line = _Line(folded, (name, value), folded in _PLACE or folded in _CONDITIONS)
+        line = _Line(folded, (name, value), folded in _SPECIAL)
         if len(raw) <= _LONGEST_REMEMBERED:
             self._lines.put(raw, line)
         return line

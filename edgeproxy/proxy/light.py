@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from edgeproxy.proxy.lingering import reset
+from edgeproxy.proxy.lingering import LINGER, reset
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class LightProtocol(asyncio.Protocol):
     request that is for the full one."""
 
     __slots__ = (
-        "_answered", "_deadline", "_fast", "_loop", "_paused", "_peers", "_server", "_transport",
+        "_answered", "_deadline", "_ended", "_fast", "_loop", "_paused", "_peers", "_server", "_transport",
         "_unsent", "limits",
     )  # fmt: skip
 
@@ -34,7 +34,7 @@ class LightProtocol(asyncio.Protocol):
         self._server = server
         self._loop = loop
         self._fast = fast
-        self._answered = self._paused = False
+        self._answered = self._ended = self._paused = False
         self._unsent = 0
         self._deadline = 0.0
 
@@ -55,14 +55,29 @@ class LightProtocol(asyncio.Protocol):
         self._paused = False
 
     def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
         if not (self._paused or self._server.draining):
             rest = self._fast.answer(self._transport, self._peers, data)
+            if rest is None:
+                self._end()
+                return
             if len(rest) < len(data):
                 self._answered = True
                 self._deadline = self._loop.time() + self.limits.keepalive_timeout
             data = rest
         if data and not self._transport.is_closing():
             self._give_over(data)
+
+    def _end(self) -> None:
+        """End the edge's own direction, drop what still comes in, and wait for the client to close:
+        a reset could take the last answer from it (RFC 9112 9.6)."""
+        self._ended = True
+        self._deadline = self._loop.time() + LINGER
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
 
     def _give_over(self, data: bytes) -> None:
         transport, now = self._transport, self._loop.time()

@@ -216,6 +216,9 @@ class EdgeProtocol(RequestHandler):
         if self._peers is None:
             self._peers = fast.peers_of(transport)
         rest = fast.answer(transport, self._peers, data)
+        if rest is None:
+            self._end()
+            return b""
         if len(rest) < len(data):
             self._request_count += 1
             self._next_keepalive_close_time = self._loop.time() + self.limits.keepalive_timeout

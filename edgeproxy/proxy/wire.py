@@ -32,7 +32,7 @@ FRAMING: Final = frozenset(
 )
 _SWITCHING_FRAMING: Final = FRAMING - {b"upgrade"}
 
-_CLOSE: Final = b"Connection: close\r\n"
+CLOSE: Final = b"Connection: close\r\n"
 _KEEP: Final = b"Connection: keep-alive\r\n"
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 # Up to here copying a body behind its head costs less than sending it apart.
@@ -283,5 +283,5 @@ class ResponseWriter:
             self._keep_alive = False
             return b"Connection: upgrade\r\n"
         if not self._keep_alive:
-            return _CLOSE
+            return CLOSE
         return _KEEP if self._http10 else b""

@@ -82,6 +82,8 @@ class Place:
     """Each worker's counters of fetches in flight."""
     remembered: memoryview
     """The slots of `RememberedTargets`."""
+    verdicts: memoryview
+    """What checks say of the origins."""
 
 
 class Edge:
@@ -172,8 +174,7 @@ class Edge:
             )
         )
         refreshing = Refreshing(fetching, keeping, self._backoff, clock)
-        verdicts = Verdicts(place.runtime_dir / "origins")
-        self._closing.callback(verdicts.close)
+        verdicts = Verdicts(place.verdicts)
         self._checks = Checks(verdicts, claims)
         self._closing.push_async_callback(self._checks.close)
         self._checks.watch(self.sites.policies.values())

@@ -7,6 +7,7 @@ Layout, in native byte order and with every area on cache lines of its own:
 | 64 + slot * 8256 | 64    | one worker's words: who it is and how it fares                   |
 | the same + 64    | 8192  | its fetches in flight: a counting filter, 4096 counters, 16 bits |
 | after the slots  | 2^20  | the targets that were in some worker's memory: a byte each       |
+| after those      | 2^16  | what checks say of the origins: `Verdicts` knows what is where   |
 
 A word is written by one process only (a worker's by that worker, or by the supervisor once the
 worker is dead) and is read and written by one aligned machine instruction, because items of a cast
@@ -22,6 +23,7 @@ HEAD_BYTES = 64
 STATE_BYTES = 64
 FILTER_COUNTERS = 4096
 REMEMBERED_SLOTS = 1 << 20
+VERDICTS_BYTES = 1 << 16
 _SLOT_BYTES = STATE_BYTES + 2 * FILTER_COUNTERS
 
 # Indices of a slot's 64-bit words.
@@ -90,12 +92,14 @@ class SharedBlock:
 
     def __init__(self, slots: int) -> None:
         end = HEAD_BYTES + slots * _SLOT_BYTES
-        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS)
+        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS + VERDICTS_BYTES)
         whole = memoryview(self._map)
         self.head = whole[:HEAD_BYTES]
         self.slots = tuple(
             WorkerSlot(whole[start : start + _SLOT_BYTES])
             for start in range(HEAD_BYTES, end, _SLOT_BYTES)
         )
-        self.remembered = whole[end:]
+        self.remembered = whole[end : end + REMEMBERED_SLOTS]
         """A slot for each of the targets that were in some worker's memory, by a hash."""
+        self.verdicts = whole[end + REMEMBERED_SLOTS :]
+        """A word for each of the origins that are checked, by a hash."""

@@ -96,6 +96,7 @@ async def place_in(folder: Path) -> Place:
         head=block.head,
         filters=[slot.filter for slot in block.slots],
         remembered=block.remembered,
+        verdicts=block.verdicts,
     )
 
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -557,11 +556,11 @@ async def test_the_least_busy_origin_is_asked(others: list[ScriptedOrigin], cloc
 
 
 async def test_an_origin_that_does_not_pass_its_checks_is_asked_last(
-    others: list[ScriptedOrigin], clock: Clock, tmp_path: Path
+    others: list[ScriptedOrigin], clock: Clock
 ) -> None:
     policy = policy_of(*others, check={"path": "/"}, balancing={"slow_start": 10.0})
     request = request_of(policy)
-    verdicts = Verdicts(tmp_path / "verdicts")
+    verdicts = Verdicts(memoryview(bytearray(1024)))
     marks = [checked_as("shop", each, policy.check) for each in policy.origins]
     pool = OriginPool(policy, clock, verdicts=verdicts)
     verdicts.write(marks[0], well=False)
@@ -579,7 +578,6 @@ async def test_an_origin_that_does_not_pass_its_checks_is_asked_last(
     await ask(pool, request)
     assert [each.share for each in pool.state().origins] == [0.1, 0.1]
     await pool.close()
-    verdicts.close()
 
 
 # -- reloading

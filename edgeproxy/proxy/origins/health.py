@@ -1,26 +1,21 @@
 """What checks say of the origins, for all workers of the node to see.
 
-One worker checks (`checks.py`). It writes each verdict into a file that every worker has mapped:
-one 64-bit word, which is read and written whole, in the place that a hash of the checked origin
-gives. The word bears the rest of that hash, so that of two origins in one place only the one that
-was checked last has a verdict; the other one counts as not checked.
+One worker checks (`checks.py`). It writes each verdict into memory that all workers share: one
+64-bit word, which is read and written whole, in the place that a hash of the checked origin gives.
+The word bears the rest of that hash, so that of two origins in one place only the one that was
+checked last has a verdict; the other one counts as not checked.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgeproxy.config.failover import Check
     from edgeproxy.config.site import Origin
 
-_SLOTS: Final = 8192
 _WELL, _UNWELL = 1, 2
 _VERDICT: Final = 0xFF
 
@@ -54,26 +49,18 @@ def checked_as(site: str, origin: Origin, check: Check) -> int:
 
 
 class Verdicts:
-    """The node's verdicts; each worker opens the same file."""
+    """The node's verdicts."""
 
-    def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(handle, 8 * _SLOTS)
-            self._map = mmap.mmap(handle, 8 * _SLOTS)
-        finally:
-            os.close(handle)
-        self._words = memoryview(self._map).cast("Q")
+    def __init__(self, area: memoryview) -> None:
+        """`area`: shared by all workers, as many 64-bit words as there may be verdicts."""
+        self._words = area.cast("Q")
 
     def read(self, checked: int) -> bool | None:
         """Whether an origin is well, by its `checked_as`; None: not known."""
-        word = self._words[(checked >> 8) % _SLOTS]
+        word = self._words[(checked >> 8) % len(self._words)]
         return word & _VERDICT == _WELL if word & ~_VERDICT == checked else None
 
     def write(self, checked: int, well: bool) -> None:
         """Let all know. For the worker that checks."""
-        self._words[(checked >> 8) % _SLOTS] = checked | (_WELL if well else _UNWELL)
-
-    def close(self) -> None:
-        self._words.release()
-        self._map.close()
+        words = self._words
+        words[(checked >> 8) % len(words)] = checked | (_WELL if well else _UNWELL)

@@ -73,13 +73,12 @@ async def test_an_origin_that_is_down_does_not_pass(origin: ScriptedOrigin) -> N
 
 @asynccontextmanager
 async def checks_in(folder: Path) -> AsyncIterator[tuple[Checks, Verdicts]]:
-    claims, verdicts = Claims(folder / "claims"), Verdicts(folder / "origins")
+    claims, verdicts = Claims(folder / "claims"), Verdicts(memoryview(bytearray(1024)))
     checks = Checks(verdicts, claims)
     try:
         yield checks, verdicts
     finally:
         await checks.close()
-        verdicts.close()
         claims.close()
 
 

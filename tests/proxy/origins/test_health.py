@@ -1,7 +1,5 @@
 """What checks add up to, and how all workers see it."""
 
-from pathlib import Path
-
 import pytest
 
 from edgeproxy.config.failover import Check
@@ -34,25 +32,23 @@ def test_one_result_is_no_verdict(before: bool | None, results: str, well: bool 
     assert health.well is well
 
 
-def test_verdicts_are_seen_by_all_who_open_the_file(tmp_path: Path) -> None:
-    writer, reader = Verdicts(tmp_path / "v"), Verdicts(tmp_path / "v")
+def test_verdicts_are_seen_by_all_who_share_the_memory() -> None:
+    area = memoryview(bytearray(1024))
+    writer, reader = Verdicts(area), Verdicts(area)
     assert reader.read(0x1200) is None
     writer.write(0x1200, well=False)
     assert reader.read(0x1200) is False
     writer.write(0x1200, well=True)
     assert reader.read(0x1200) is True
-    for each in (writer, reader):
-        each.close()
 
 
-def test_of_two_in_one_place_the_other_is_not_known(tmp_path: Path) -> None:
-    verdicts = Verdicts(tmp_path / "v")
-    one, other = 0x1200, 0x1200 + (8192 << 8)
+def test_of_two_in_one_place_the_other_is_not_known() -> None:
+    verdicts = Verdicts(memoryview(bytearray(1024)))
+    one, other = 0x1200, 0x1200 + (128 << 8)
     verdicts.write(one, well=False)
     assert verdicts.read(other) is None
     verdicts.write(other, well=True)
     assert (verdicts.read(one), verdicts.read(other)) == (None, True)
-    verdicts.close()
 
 
 def test_another_check_is_another_verdict() -> None:

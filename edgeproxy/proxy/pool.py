@@ -131,7 +131,7 @@ class OriginPool:
                     outcome = error
                     continue
                 if answer is not None:
-                    answer.response.abort()
+                    answer.response.release()
                 answer = outcome
                 if answer.status not in self._bad:
                     return answer

@@ -390,6 +390,19 @@ async def test_when_all_answer_badly_the_last_answer_is_given(
         assert (answer.status, await body_of(answer.response)) == (502, b"second")
 
 
+async def test_a_bad_answer_that_is_not_used_costs_no_connection(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, breaker={"failures": 100, "failure_share": 1})
+    others[0].otherwise(Answer(503, body=b"sorry"))
+    async with pool_of(policy, clock) as pool:
+        for _ in range(6):
+            answer = await ask(pool, request_of(policy))
+            assert await body_of(answer.response) == b"ok"
+        assert [each.load for each in pool.state().origins] == [0, 0]
+    assert [origin.connections for origin in others] == [1, 1]
+
+
 async def test_which_statuses_are_failures_is_configured(
     others: list[ScriptedOrigin], clock: Clock
 ) -> None:

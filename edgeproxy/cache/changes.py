@@ -85,7 +85,8 @@ class Changes:
         stored = admit(response)
         if stored is None:
             return None
-        index.remove(txn, [stored.id], now)
+        if there is not None:
+            index.remove(txn, [stored.id], now)
         cost = index.insert(txn, stored, body, now)
         if cost > self._max_bytes:
             raise StoreFull(f"a response takes {cost} bytes, all of them {self._max_bytes}")

@@ -42,6 +42,7 @@ from edgeproxy.cache.layout import (
 )
 from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.stored import BodyRef
+from edgeproxy.cache.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,6 +84,7 @@ class Index:
             )
             try:
                 self._open_databases()
+                self._turn = Turn(directory)
             except BaseException:
                 self.env.close()
                 raise
@@ -113,6 +115,7 @@ class Index:
 
     def close(self) -> None:
         self.env.close()
+        self._turn.close()
 
     def sibling(self, directory: Path) -> Index:
         """Another worker's index of the same kind, to be given back with `release_index`."""
@@ -141,8 +144,20 @@ class Index:
 
         It waits for the node's other writers, and belongs to the thread that began it.
         """
-        with self.env.begin(write=True) as txn:
+        with self._turn.waited_for(), self.env.begin(write=True) as txn:
             yield txn
+
+    @contextmanager
+    def writing_at_once(self) -> Iterator[WriteTxn | None]:
+        """The same; None where somebody else writes just now."""
+        if not self._turn.take():
+            yield None
+            return
+        try:
+            with self.env.begin(write=True) as txn:
+                yield txn
+        finally:
+            self._turn.give_back()
 
     # -- reading
 

@@ -255,7 +255,7 @@ class SharedTier:
         scattered = 0
         for _ in range(_ROOM_ROUNDS):
             try:
-                return await self._writer.write(
+                return await self._writer.join(
                     store, response, body, admit, max_variants, max_busters
                 )
             except NoRoom as error:

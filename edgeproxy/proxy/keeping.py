@@ -130,9 +130,22 @@ class Keeping:
         return ("" if ranged else "content-range"), ranged
 
     async def put(
-        self, spool: Spool, policy: SitePolicy, response: StoredResponse
+        self,
+        spool: Spool,
+        policy: SitePolicy,
+        response: StoredResponse,
+        judged: Found | None = None,
+        *,
+        alone: bool = False,
     ) -> StoredResponse | None:
-        body = await spool.read(0, spool.size) if spool.size <= spool.memory_limit else None
+        """Store a response whose body is whole; `judged`: the same with its freshness, where that
+        is known; `alone`: nothing else is stored under its key.
+
+        None where it may not be stored any more. Raises `StoreError`.
+        """
+        body = spool.whole
+        if body is None and spool.size <= spool.memory_limit:
+            body = await spool.read(0, spool.size)
         stored = await self._tier.put(
             response,
             spool,
@@ -143,9 +156,11 @@ class Keeping:
         if stored is not None:
             self._backoff.succeeded(stored.id)
             if body is not None:
-                judged = self._lookup.judge(stored, policy, stored.position)
-                self._lookup.remember(judged, body)
-            await self._incomplete.superseded(stored)
+                if judged is None:
+                    judged = self._lookup.judge(stored, policy, stored.position)
+                self._lookup.remember(judged.stored_as(stored), body)
+            if not alone:
+                await self._incomplete.superseded(stored)
         return stored
 
     async def validated(

@@ -17,6 +17,7 @@ from edgeproxy.semantics.errors import BadRequest
 if TYPE_CHECKING:
     from aiohttp import StreamReader, web
 
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath, Peers
     from edgeproxy.proxy.framing import ChunkedBody, LengthBody
     from edgeproxy.proxy.server import EdgeServer
@@ -43,6 +44,7 @@ class EdgeProtocol(RequestHandler):
         "_fast",
         "_given_away",
         "_head_deadline",
+        "_known",
         "_lingering",
         "_payload",
         "_peers",
@@ -82,6 +84,7 @@ class EdgeProtocol(RequestHandler):
         self._given_away = False
         self._lingering: Lingering | None = None
         self._fast = server.fast
+        self._known: Unanswered | None = None
         self._peers: Peers | None = None
         self._unsent = 0
 
@@ -96,6 +99,11 @@ class EdgeProtocol(RequestHandler):
         """
         closing = self._close or self._force_close or self._server.draining
         return self._body is None and not closing
+
+    def take_known(self) -> Unanswered | None:
+        """The request that is being answered, where the fast path has read it."""
+        known, self._known = self._known, None
+        return known
 
     def send_continue(self) -> None:
         """Send 100 Continue."""
@@ -197,6 +205,7 @@ class EdgeProtocol(RequestHandler):
         if not self._busy:
             if self._fast is not None and self._idles:
                 data = self._answer_fast(self._fast, data)
+                self._known = self._fast.unanswered
             if data:
                 self._read_requests(data)
             return
@@ -342,6 +351,7 @@ class EdgeProtocol(RequestHandler):
         return resp, False
 
     def _go_on(self) -> None:
+        self._known = None
         assert self._parser is not None
         # A request that asked for an upgrade and got none is like any other.
         self._parser.set_upgraded(False)

@@ -118,6 +118,21 @@ def forwarded_request_fields(
     What an untrusted client says in such fields is replaced (RFC 7239 8.1), and other well-known
     fields by which it could change a shared response are left out.
     """
+    make = _remembered if fields.repeatable else _forwarded
+    return make(fields, client, trusted, scheme, host, version, pseudonym, method, peer)
+
+
+def _forwarded(
+    fields: Fields,
+    client: str,
+    trusted: bool,
+    scheme: str,
+    host: str,
+    version: str,
+    pseudonym: str,
+    method: bytes,
+    peer: str | None,
+) -> Fields:
     kept = end_to_end(fields)
     keyed = method in _KEYED_METHODS
     withheld = {name for name in kept.names() if _is_withheld(name, trusted, keyed)}
@@ -142,6 +157,10 @@ def forwarded_request_fields(
     if existing is None:
         return kept.plus((b"Via", via), *added)
     return kept.replacing(b"via", _appended(existing, via)).plus(*added)
+
+
+# A reader's requests look alike, and so do all of a browser's kind.
+_remembered = lru_cache(maxsize=1024)(_forwarded)
 
 
 def hops_left(method: bytes, fields: Fields) -> int | None:

@@ -1,6 +1,7 @@
 """The shared tier: one contract, whatever keeps the bodies."""
 
 import asyncio
+import math
 import random
 import signal
 import sys
@@ -193,6 +194,42 @@ async def test_what_admitting_made_of_it_is_stored(tier: SharedTier) -> None:
     assert tier.lookup(kept.primary) == (kept,)
 
 
+async def test_what_is_put_at_the_same_time_is_stored_at_the_same_time(tier: SharedTier) -> None:
+    names = [f"{number}" for number in range(40)]
+    stored = await asyncio.gather(*(put(tier, response(name)) for name in names))
+    assert all(stored)
+    assert all(tier.lookup(response(name).primary) for name in names)
+
+
+async def test_one_that_can_not_be_stored_takes_no_other_along(tier: SharedTier) -> None:
+    def refuse(stored: StoredResponse) -> StoredResponse:
+        raise ZeroDivisionError
+
+    good, bad, also = await asyncio.gather(
+        put(tier, response("a")),
+        put(tier, response("b"), admit=refuse),
+        put(tier, response("c")),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, ZeroDivisionError)
+    assert tier.lookup(response("a").primary) == (good,)
+    assert tier.lookup(response("b").primary) == ()
+    assert tier.lookup(response("c").primary) == (also,)
+
+
+async def test_the_loop_waits_for_no_other_writer(node: Node) -> None:
+    tier, other = node.open(0), node.open(1)
+    with tier.quiet():
+        waiting = asyncio.create_task(put(tier, response("a")))
+        also = asyncio.create_task(put(other, response("b")))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        if not tier.per_worker:
+            assert not also.done()
+    assert await waiting
+    assert await also
+
+
 async def test_admitting_happens_where_nobody_else_can_write(node: Node) -> None:
     """So a purge is seen by the response, or sees it."""
     tier, other = node.open(0), node.open(1)
@@ -203,6 +240,8 @@ async def test_admitting_happens_where_nobody_else_can_write(node: Node) -> None
         go_on.wait(10)
         return stored
 
+    # Where the disk has been slow, the thread admits, and the loop goes on.
+    tier._writer._shy_until = math.inf
     writing = asyncio.create_task(put(tier, response(), admit=admit))
     await asyncio.to_thread(admitting.wait, 10)
     passing = asyncio.create_task(asyncio.to_thread(_pass_through, tier))

@@ -162,6 +162,10 @@ class Running:
         """Memory that its processes have for themselves; files that they map don't count."""
         return sum(map(_private_bytes, _tree(self._process.pid)))
 
+    def memory_of_workers(self) -> list[int]:
+        """The same of each of the processes below its first one."""
+        return list(map(_private_bytes, _tree(self._process.pid)[1:]))
+
     def cpu_seconds(self) -> float:
         """Processor time that it has used, in user and in kernel mode, of all its processes.
 

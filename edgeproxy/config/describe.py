@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.config.sizes import format_duration, format_size
 from edgeproxy.config.urls import AiocacheStore, LmdbStore
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgeproxy.config.addresses import normal_host
-from edgeproxy.config.server import Environment
+from edgeproxy.semantics.environment import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

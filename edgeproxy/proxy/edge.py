@@ -269,6 +269,7 @@ class Edge:
         config = self._config
         log = None if config.log.access == "off" else self._access_log
         self._fast.configure(self._handler.intake, config.limits, log)
+        self._handler.access_log = log
 
     def begin_drain(self) -> None:
         """Close idle connections, and each other one after its answer."""

@@ -162,6 +162,16 @@ class Connections:
                 self.give_back_upload()
             raise
 
+    def lease_kept(self) -> Lease | None:
+        """A kept connection, where nobody has to wait for it; for a request without a body."""
+        if not self._free.take():
+            return None
+        connection = self._take_kept()
+        if connection is None:
+            self.give_back()
+            return None
+        return Lease(self, connection, upload=False)
+
     async def _wait_for_turn(self, places: Places) -> None:
         if self._waiting >= MAX_QUEUE:
             raise OriginBusy("too many requests wait for the origin")

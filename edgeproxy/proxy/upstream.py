@@ -254,7 +254,10 @@ class OriginClient:
         return await self._exchange(request, deadline)
 
     async def _exchange(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
-        lease = await self._connections.lease(upload=request.body is not None)
+        upload = request.body is not None
+        lease = None if upload else self._connections.lease_kept()
+        if lease is None:
+            lease = await self._connections.lease(upload=upload)
         try:
             answered = await ask(lease, request, self._timeouts)
         except BaseException:

@@ -77,6 +77,7 @@ _COUNTED_METHODS: Final = frozenset({b"OPTIONS", b"TRACE"})
 _REPLACED: Final = frozenset(
     {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
 )
+_KEEP_ALIVE: Final = (b"keep-alive",)
 _UNKNOWN: Final = b"unknown"  # RFC 7239 6.2
 
 _LONGEST_NAME: Final = 64
@@ -89,7 +90,7 @@ _LONGEST_NODE: Final = 64
 def end_to_end(fields: Fields) -> Fields:
     """The fields that are to be passed on, and may be stored (RFC 9110 7.6.1, RFC 9111 3.1)."""
     connection = fields.get_all(b"connection")
-    if not connection:
+    if not connection or connection == _KEEP_ALIVE:
         return fields.without(HOP_BY_HOP)
     named = {option.lower() for option in list_members(connection)}
     return fields.without(HOP_BY_HOP | (named - _FOR_ALL))

@@ -22,7 +22,8 @@ from edgeproxy.admin.api.paging import from_cursor, to_cursor
 from edgeproxy.admin.auth import require
 from edgeproxy.admin.refusals import Refused, Why
 from edgeproxy.admin.selecting import readable_sites
-from edgeproxy.config.server import ACTIONS, ENVIRONMENTS
+from edgeproxy.config.server import ACTIONS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from edgeproxy.admin.api.endpoint import ApiCall

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from edgeproxy.admin.api.answers import Answer, Page
-from edgeproxy.config.server import Action, Environment
+from edgeproxy.config.server import Action
+from edgeproxy.semantics.environment import Environment
 
 
 class JobItem(Answer):

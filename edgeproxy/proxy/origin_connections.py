@@ -40,8 +40,12 @@ class Places:
     """So many may have one at a time; the others get theirs in the order in which they came."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self._count = self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        return self._count - self._free
 
     def take(self) -> bool:
         """Take one, if one is free."""
@@ -131,13 +135,12 @@ class Connections:
         reserved = max(1, pool.max_connections // 4)
         self._uploads = Places(max(1, pool.max_connections - reserved))
         self._waiting = 0
-        self._lent = 0
         self._request: ClientRequest | None = None
 
     @property
     def load(self) -> int:
         """Requests that have a connection, or wait for one."""
-        return self._lent + self._waiting
+        return self._free.taken + self._waiting
 
     async def lease(self, *, upload: bool = False) -> Lease:
         """A connection, kept or new, as soon as there may be one more; `upload`: for a request with
@@ -150,7 +153,6 @@ class Connections:
         try:
             if not self._free.take():
                 await self._wait_for_turn(self._free)
-            self._lent += 1
             try:
                 connection = self._take_kept() or await self._connect()
                 return Lease(self, connection, upload=upload)
@@ -244,7 +246,6 @@ class Connections:
 
     def give_back(self) -> None:
         """One more may be used."""
-        self._lent -= 1
         self._free.release()
 
     def give_back_upload(self) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from edgeproxy.config import scalars
 from edgeproxy.config.errors import InvalidSettings, Problem, did_you_mean
+from edgeproxy.config.failover import Balancing, Breaker, Check, Retries
 from edgeproxy.config.section import Section
 from edgeproxy.semantics.cache_control import DEFAULT_TARGETS
 from edgeproxy.semantics.freshness import FreshnessPolicy
@@ -212,7 +213,7 @@ class Cache(Section):
         description="store responses with Set-Cookie as RFC 9111 allows; if not, only those that "
         "say `public`",
     )
-    store_errors: tuple[scalars.ErrorStatus, ...] = Field(
+    store_errors: tuple[scalars.ErrorStatuses, ...] = Field(
         default=tuple(sorted(LASTING_ERRORS)),
         description='status codes of errors that are stored as RFC 9111 allows ("4xx", "5xx": all '
         "such); what one reader's odd request brings about should not be everybody's",
@@ -320,6 +321,16 @@ class Site(Section):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="how long an origin may take")
     pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")
+    balancing: Balancing = Field(
+        default_factory=Balancing, description="which of several origins gets a request"
+    )
+    check: Check = Field(default_factory=Check, description="how to ask an origin if it is well")
+    breaker: Breaker = Field(
+        default_factory=Breaker, description="when an origin is passed over for its failures"
+    )
+    retries: Retries = Field(
+        default_factory=Retries, description="how much may be repeated on another origin"
+    )
     tags: Tags = Field(default_factory=Tags, description="names to purge responses by")
     key: Key = Field(default_factory=Key, description="which URLs are the same page")
     ttl: Ttl = Field(default_factory=Ttl, description="how long responses stay fresh")

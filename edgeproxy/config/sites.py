@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgeproxy.config.addresses import Network
+    from edgeproxy.config.failover import Balancing, Breaker, Check, Retries
     from edgeproxy.config.model import Config
     from edgeproxy.config.site import Origin, Pool, RequestCacheControl, Site, Timeouts
     from edgeproxy.semantics.freshness import FreshnessPolicy
@@ -54,6 +55,10 @@ class SitePolicy:
     """ "pass", "origin", or what to send."""
     timeouts: Timeouts
     pool: Pool
+    balancing: Balancing
+    check: Check
+    breaker: Breaker
+    retries: Retries
     purge_networks: tuple[Network, ...]
     """Clients that may purge at the public port."""
     purge_tokens: bool
@@ -85,6 +90,10 @@ class SitePolicy:
             host_header=site.host_header,
             timeouts=site.timeouts,
             pool=site.pool,
+            balancing=site.balancing,
+            check=site.check,
+            breaker=site.breaker,
+            retries=site.retries,
             purge_networks=site.varnish.networks,
             purge_tokens=site.varnish.tokens,
         )

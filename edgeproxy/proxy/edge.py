@@ -34,6 +34,8 @@ from edgeproxy.proxy.intake import Intake
 from edgeproxy.proxy.keeping import Keeping
 from edgeproxy.proxy.lookup import Lookup
 from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
+from edgeproxy.proxy.origins.checks import Checks
+from edgeproxy.proxy.origins.health import Verdicts
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.pool import PoolState
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refused import Refused
 
@@ -83,6 +86,8 @@ class Place:
     """The slots of `RememberedTargets`."""
     tallies: Sequence[memoryview]
     """Each worker's counts of what it did not store."""
+    verdicts: memoryview
+    """What checks say of the origins."""
 
 
 class Edge:
@@ -174,7 +179,11 @@ class Edge:
             )
         )
         refreshing = Refreshing(fetching, keeping, self._backoff, clock)
-        self._pools = Pools(clock)
+        verdicts = Verdicts(place.verdicts)
+        self._checks = Checks(verdicts, claims)
+        self._closing.push_async_callback(self._checks.close)
+        self._checks.watch(self.sites.policies.values())
+        self._pools = Pools(clock, verdicts=verdicts)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
         self.jobs = Jobs(place.runtime_dir / "jobs")
@@ -259,6 +268,7 @@ class Edge:
         self._memory.clear()
         self._configure_fast()
         self._pools.reload(self.sites.policies.values())
+        self._checks.watch(self.sites.policies.values())
 
     def _configure_fast(self) -> None:
         config = self._config
@@ -301,6 +311,10 @@ class Edge:
     def dropped_busters(self) -> int:
         """The same of `cb:` copies."""
         return self.tier.counter(DROPPED_BUSTERS)
+
+    def origins(self, site: str) -> PoolState:
+        """How the origins of a site that there is do, as this worker sees them."""
+        return self._pools.of(self.sites.policies[site]).state()
 
     def explain(self, found: Iterable[StoredResponse]) -> list[Explanation]:
         """All about some stored responses of sites that there are."""

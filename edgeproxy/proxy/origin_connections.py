@@ -40,8 +40,12 @@ class Places:
     """So many may have one at a time; the others get theirs in the order in which they came."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self._count = self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        return self._count - self._free
 
     def take(self) -> bool:
         """Take one, if one is free."""
@@ -136,6 +140,11 @@ class Connections:
         self._uploads = Places(max(1, pool.max_connections - reserved))
         self._waiting = 0
         self._request: ClientRequest | None = None
+
+    @property
+    def load(self) -> int:
+        """Requests that have a connection, or wait for one."""
+        return self._free.taken + self._waiting
 
     async def lease(self, *, upload: bool = False) -> Lease:
         """A connection, kept or new, as soon as there may be one more; `upload`: for a request with

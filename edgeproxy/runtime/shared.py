@@ -8,6 +8,7 @@ Layout, in native byte order and with every area on cache lines of its own:
 | the same + 64    | 8192  | its fetches in flight: a counting filter, 4096 counters, 16 bits |
 | the same + 8256  | 128   | what it did not store, by reason; the next worker counts on      |
 | after the slots  | 2^20  | the targets that were in some worker's memory: a byte each       |
+| after those      | 2^16  | what checks say of the origins: `Verdicts` knows what is where   |
 
 A word is written by one process only (a worker's by that worker, or by the supervisor once the
 worker is dead) and is read and written by one aligned machine instruction, because items of a cast
@@ -26,6 +27,7 @@ REMEMBERED_SLOTS = 1 << 20
 TALLY_BYTES = 128
 _FILTER_END = STATE_BYTES + 2 * FILTER_COUNTERS
 _SLOT_BYTES = _FILTER_END + TALLY_BYTES
+VERDICTS_BYTES = 1 << 16
 
 # Indices of a slot's 64-bit words.
 _PID, _READY, _HEARTBEAT, _IN_FLIGHT, _CONNECTIONS = range(5)
@@ -95,12 +97,14 @@ class SharedBlock:
 
     def __init__(self, slots: int) -> None:
         end = HEAD_BYTES + slots * _SLOT_BYTES
-        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS)
+        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS + VERDICTS_BYTES)
         whole = memoryview(self._map)
         self.head = whole[:HEAD_BYTES]
         self.slots = tuple(
             WorkerSlot(whole[start : start + _SLOT_BYTES])
             for start in range(HEAD_BYTES, end, _SLOT_BYTES)
         )
-        self.remembered = whole[end:]
+        self.remembered = whole[end : end + REMEMBERED_SLOTS]
         """A slot for each of the targets that were in some worker's memory, by a hash."""
+        self.verdicts = whole[end + REMEMBERED_SLOTS :]
+        """A word for each of the origins that are checked, by a hash."""

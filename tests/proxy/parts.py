@@ -97,6 +97,7 @@ async def place_in(folder: Path) -> Place:
         filters=[slot.filter for slot in block.slots],
         tallies=[slot.tally for slot in block.slots],
         remembered=block.remembered,
+        verdicts=block.verdicts,
     )
 
 

@@ -10,6 +10,8 @@ from edgeproxy.admin.api.node_answers import (
     EnvironmentItem,
     JobItem,
     JobsAnswer,
+    OriginItem,
+    OriginsItem,
     SiteItem,
     SitesAnswer,
     StatusAnswer,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from edgeproxy.admin.api.requests import PageQuery
     from edgeproxy.config.server import AdminToken
     from edgeproxy.invalidation.jobs import Job
+    from edgeproxy.proxy.pool import PoolState
 
 
 async def jobs(call: ApiCall) -> JobsAnswer:
@@ -117,6 +120,16 @@ def _site(call: ApiCall, name: str) -> SiteItem:
             for each in ENVIRONMENTS
             if each in token.environments
         ],
+        origins=_origins(call.edge.origins(name)),
+    )
+
+
+def _origins(state: PoolState) -> OriginsItem:
+    return OriginsItem(
+        repeated=state.repeated,
+        not_repeated=state.not_repeated,
+        refused=state.refused,
+        each=[OriginItem.model_validate(each) for each in state.origins],
     )
 
 

@@ -40,6 +40,38 @@ class EnvironmentItem(Answer):
     """How many responses are stored."""
 
 
+class OriginItem(Answer):
+    """One of a site's origins, as the worker that answers sees it since it began."""
+
+    url: str
+    circuit: Literal["closed", "open", "half-open"]
+    """"open": it is passed over for its failures; "half-open": one request may try it."""
+    well: bool | None
+    """What the checks say; null where there are none, or none yet."""
+    share: float
+    """Of a full share of the requests: less than 1 for a while after it has come back."""
+    load: int
+    """Requests that are under way, or wait for a connection."""
+    requests: int
+    failures: dict[Literal["unreachable", "broken", "late", "status"], int]
+    """No connection; one that ended, or was not HTTP; silence; an answer with a status that counts
+    as a failure."""
+    opened: int
+    """How often its circuit opened."""
+
+
+class OriginsItem(Answer):
+    """A site's origins, as the worker that answers sees them since it began."""
+
+    repeated: int
+    """Requests that went to another origin after one had failed."""
+    not_repeated: int
+    """Those that might have, but for `retries`."""
+    refused: int
+    """Those for which no origin was asked, because all circuits were open."""
+    each: list[OriginItem]
+
+
 class SiteItem(Answer):
     """A site that the token may read."""
 
@@ -49,6 +81,7 @@ class SiteItem(Answer):
     actions: list[Action]
     """What the token may do to it."""
     environments: list[EnvironmentItem]
+    origins: OriginsItem
 
 
 class SitesAnswer(Page):

@@ -27,7 +27,7 @@ _MAX_VARIANTS = 64
 # What things take besides the bytes that they hold, as `tracemalloc` sees them in CPython.
 _ENTRY_BYTES = 1900
 """The entry, its stored response and freshness, its places in the tables, and one ghost."""
-_FIELD_BYTES = 290
+_FIELD_BYTES = 240
 _SELECTING_BYTES = 150
 _TAG_BYTES = 60
 
@@ -161,9 +161,10 @@ class MemoryTier:
         entry_id = entry.stored.id
         if self._find(entry_id) is not entry:
             return
+        growth = len(head) - len(entry.head or b"")
         entry.head = head
-        self._charge(entry_id, entry.cost - entry._cost)
-        entry._cost = entry.cost
+        entry._cost += growth
+        self._charge(entry_id, growth)
         self._make_room(0)
 
     def mark(self, entry: Entry, stored: StoredResponse, checked: int) -> None:

@@ -66,7 +66,7 @@ class Spool:
         """
         self._check_open()
         chunk = bytes(chunk)
-        if not chunk:
+        if not chunk or self.take_whole(chunk):
             return
         memory = self._memory
         if memory is None:
@@ -76,14 +76,24 @@ class Spool:
             self._memory = None
         else:
             self.crc = zlib.crc32(chunk, self.crc)
-            if not memory:
-                # Most small bodies come in one piece, and are then never copied.
-                self._memory = chunk
-            elif isinstance(memory, bytearray):
+            if isinstance(memory, bytearray):
                 memory += chunk
             else:
                 self._memory = bytearray(memory) + chunk
         self.size += len(chunk)
+
+    def take_whole(self, body: bytes) -> bool:
+        """Take a small body's first bytes in, which are mostly all of them; False: they are not the
+        first, or too many. They are not copied."""
+        if self.size or len(body) > self.memory_limit or self._memory is None:
+            return False
+        self.size, self.crc, self._memory = len(body), zlib.crc32(body), body
+        return True
+
+    @property
+    def whole(self) -> bytes | None:
+        """All that is there, where that is in one piece in memory."""
+        return self._memory if isinstance(self._memory, bytes) else None
 
     async def read(self, offset: int, limit: int) -> bytes:
         """The bytes from `offset` on that are there, `limit` at most; empty if there are none yet.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.spool import Spool
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.invalidation.selectors import Expected
+    from edgeproxy.proxy.lookup import Found
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.semantics.fields import Fields
 
@@ -48,6 +49,8 @@ class Shared(msgspec.Struct, frozen=True):
     where another worker had it, or only a part of it came."""
     fwd_status: int | None = None
     """The status that the origin answered with, where it is not the response's."""
+    judged: Found | None = None
+    """The response with its freshness, where that is known."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -104,7 +107,8 @@ class Flight:
         self._failure: EdgeError | None = None
         self._visible = 0
         self._landed = False
-        self._progress: asyncio.Future[None] | None = None
+        # Those who wait for something to change.
+        self._waiting: list[asyncio.Future[None]] = []
         self.outgrown = False
         """The body became too large to keep, or found no room; it is streamed, not stored."""
         # Past what the spool has, only the last chunks are there, for those who are reading.
@@ -156,6 +160,15 @@ class Flight:
         self._wake()
         return await self._room()
 
+    def take_whole(self, body: bytes) -> bool:
+        """Take all of a body in at once, to be read after `land`; False where it is too large."""
+        return len(body) <= self._keep_bytes and self.spool.take_whole(body)
+
+    @property
+    def whole(self) -> bytes | None:
+        """The body, where it is all there, and in one piece in memory."""
+        return self.spool.whole if self._landed and not self.outgrown else None
+
     def land(self) -> None:
         """The body is whole."""
         if not self.outgrown:
@@ -172,6 +185,9 @@ class Flight:
 
     async def disused(self) -> None:
         """Wait until nobody reads any more, then free what the body took."""
+        if isinstance(self._outcome, Shared) and self.whole is not None:
+            # It is freed with the flight.
+            return
         while self.readers:
             await self._changed()
         await self.spool.close()
@@ -319,11 +335,13 @@ class Flight:
         raise ReaderTooSlow
 
     async def _changed(self) -> None:
-        if self._progress is None:
-            self._progress = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._progress)
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(change)
+        await change
 
     def _wake(self) -> None:
-        progress, self._progress = self._progress, None
-        if progress is not None:
-            progress.set_result(None)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for change in waiting:
+                if not change.done():
+                    change.set_result(None)

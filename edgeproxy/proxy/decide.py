@@ -25,6 +25,8 @@ LOOKED_UP = frozenset({b"GET", b"HEAD"})
 # RFC 9110 9.2.1. An unsafe method that succeeds invalidates what is stored (RFC 9111 4.4).
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 
+_OWN_WISHES = CONDITIONAL | {b"range"}
+
 # RFC 9111 4.3.2: a cache must not answer these preconditions itself; only an origin can.
 _ORIGIN_PRECONDITIONS = (b"if-match", b"if-unmodified-since")
 
@@ -233,4 +235,4 @@ def unconditional(fields: Fields) -> Fields:
     A shared fetch is for everybody: each reader's conditions are evaluated against what it brings
     (RFC 9111 4.3.2), and its range is cut out of it.
     """
-    return fields.without(CONDITIONAL | {b"range"})
+    return fields.without(_OWN_WISHES)

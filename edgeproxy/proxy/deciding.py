@@ -27,6 +27,15 @@ class Decided(msgspec.Struct, frozen=True):
     """The request field names that responses under its key vary by, as far as is known."""
 
 
+class Unanswered(msgspec.Struct, frozen=True):
+    """A request that has been read and decided about, and not answered yet."""
+
+    request: EdgeRequest
+    decided: Decided
+    head: int
+    """The journal's, before it was decided: as long as it has not moved, that is good."""
+
+
 class Deciding:
     """Decides about GET and HEAD requests that `classify` let through. Reads, and does nothing."""
 

@@ -21,6 +21,7 @@ from edgeproxy.config.addresses import within
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.decide import Hit
+from edgeproxy.proxy.deciding import Unanswered
 from edgeproxy.proxy.field_blocks import BlockReader, FieldBlock, Generations
 from edgeproxy.proxy.framing import HEAD_END
 from edgeproxy.proxy.intake import Misdirected, peer_address
@@ -168,6 +169,8 @@ class FastPath:
         }
         self._lines = 0
         self._log: AccessSink | None = None
+        self.unanswered: Unanswered | None = None
+        """The request that `answer` has left last, where it was read: the full path need not."""
 
     def configure(self, intake: Intake, limits: Limits, log: AccessSink | None) -> None:
         """Go by these from now on, and forget what was learnt by others. `log` is None where
@@ -186,6 +189,7 @@ class FastPath:
     def answer(self, transport: asyncio.Transport, peers: Peers, data: bytes) -> bytes | None:
         """Answer the requests that `data` begins with, up to the first that is no plain fresh hit;
         what is left of `data` begins with that one. None: the last answer was to be the last."""
+        self.unanswered = None
         while True:
             line_end = data.find(b"\r\n")
             following, rest = data[line_end:], b""
@@ -333,13 +337,16 @@ class FastPath:
         request = self._read(transport, peers, match[1], match[2], block)
         if request is None:
             return None
+        head = self._view.catch_up()
         decided = self._deciding.decide(request, now)
+        self.unanswered = Unanswered(request, decided, head)
         found = decided.found
         if found is None or found.stored.incomplete or not isinstance(decided.decision, Hit):
             return None
         entry = found.entry or self._from_store(found)
         if entry is None:
             return None
+        self.unanswered = None
         answer = _Answer(entry, request.policy, head_only=request.method == b"HEAD")
         # A token that was not issued may be at any time: copies of its own are looked up anew.
         if len(line) <= _LONGEST_LINE and not request.key.buster:

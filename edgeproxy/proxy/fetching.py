@@ -178,8 +178,9 @@ class Fetching:
             if parts.claims.acquire(key):
                 try:
                     # Another worker may have finished between our look and our claim.
-                    if not self._announce_if_usable(flight, request, found):
-                        await self._fetch(flight, request, pool, found)
+                    usable, nothing = self._announce_if_usable(flight, request, found)
+                    if not usable:
+                        await self._fetch(flight, request, pool, found, nothing=nothing)
                     return
                 finally:
                     parts.claims.release(key)
@@ -199,14 +200,15 @@ class Fetching:
                 if followed.body is not None and isinstance(followed.outcome, Shared):
                     await self._relay(flight, request, followed.outcome, followed.body)
                 return
-            if self._announce_if_usable(flight, request, found):
+            if self._announce_if_usable(flight, request, found)[0]:
                 return
             await asyncio.sleep(0.001)
         await self._fetch(flight, request, pool, found)
 
     def _announce_if_usable(
         self, flight: Flight, request: EdgeRequest, known: Found | None
-    ) -> bool:
+    ) -> tuple[bool, bool]:
+        """Whether what is stored by now answers, and whether nothing at all is."""
         now = self._parts.clock()
         looked = self._parts.lookup.find(
             request.key.primary, request.fields, request.policy, now, request.not_before
@@ -222,10 +224,10 @@ class Fetching:
             or found.freshness.must_validate
             or (known is not None and newness(found.stored) <= newness(known.stored))
         ):
-            return False
+            return False, looked.nothing
         flight.followed = True
         flight.announce(Stored(found.stored, None))
-        return True
+        return True, False
 
     async def _relay(
         self, flight: Flight, request: EdgeRequest, outcome: Shared, body: AsyncIterator[bytes]
@@ -240,9 +242,16 @@ class Fetching:
         flight.land()
 
     async def _fetch(
-        self, flight: Flight, request: EdgeRequest, pool: OriginPool, found: Found | None
+        self,
+        flight: Flight,
+        request: EdgeRequest,
+        pool: OriginPool,
+        found: Found | None,
+        *,
+        nothing: bool = False,
     ) -> None:
-        part = await self._parts.retrieving.retrieve(flight, request, pool, found)
+        retrieve = self._parts.retrieving.retrieve
+        part = await retrieve(flight, request, pool, found, nothing=nothing)
         if part is not None:
             self._fill(request, pool, part)
 

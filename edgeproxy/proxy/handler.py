@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
@@ -48,12 +48,14 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.collapsing import Flight
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fetching import Fetching
     from edgeproxy.proxy.incomplete import Incomplete
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.passed import Passed
     from edgeproxy.proxy.pool import Pools
+    from edgeproxy.proxy.protocol import EdgeProtocol
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refreshing import Refreshing
     from edgeproxy.proxy.request import EdgeRequest
@@ -104,14 +106,21 @@ class Handler:
         """How a request is answered right now."""
         self._passing = Passing(parts.passed, pools)
         self.purger: Purger | None = None
+        self.access_log: AccessSink | None = parts.access_log
+        """None where nobody reads it."""
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is an answer too, or an end that shows."""
         parts = self._parts
         exchange = Exchange(raw, parts.clock)
         try:
-            exchange.request = self.intake.read(raw, exchange.method, secure=exchange.secure)
-            await self._answer(exchange, exchange.request)
+            known = cast("EdgeProtocol", raw.protocol).take_known()
+            if known is None:
+                secure = exchange.secure
+                exchange.request = self.intake.read(raw, exchange.method, secure=secure)
+            else:
+                exchange.request = known.request
+            await self._answer(exchange, exchange.request, known)
         except BadRequest as error:
             exchange.close_after()
             await exchange.refuse(400, error.reason, CacheStatus(detail="bad-request"))
@@ -128,10 +137,13 @@ class Handler:
             log.exception("answering %s failed", exchange.target)
             await exchange.crash()
         finally:
-            parts.access_log(exchange.record())
+            if self.access_log is not None:
+                self.access_log(exchange.record())
         return exchange.reply
 
-    async def _answer(self, exchange: Exchange, request: EdgeRequest) -> None:
+    async def _answer(
+        self, exchange: Exchange, request: EdgeRequest, known: Unanswered | None
+    ) -> None:
         if request.method in PURGING:
             await answer_purge(exchange, request, self.purger)
             return
@@ -157,7 +169,10 @@ class Handler:
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
         for _ in range(_ROUNDS):
-            decided = self.deciding.decide(request, parts.clock())
+            if known is not None and known.head == asked_at and known.request is request:
+                decided, known = known.decided, None
+            else:
+                decided = self.deciding.decide(request, parts.clock())
             found, decision = decided.found, decided.decision
             vary = decided.vary or learnt_vary
             match decision:
@@ -238,9 +253,12 @@ class Handler:
         early = not flight.left
         with flight.waiting():
             try:
-                # The flight of another request is worth so much waiting, and no more.
-                async with asyncio.timeout(None if first else request.policy.collapse_timeout):
+                if first:
                     outcome = await flight.outcome(exchange.interim)
+                else:
+                    # The flight of another request is worth so much waiting, and no more.
+                    async with asyncio.timeout(request.policy.collapse_timeout):
+                        outcome = await flight.outcome(exchange.interim)
             except TimeoutError:
                 await self._passing.send(exchange, request, Pass(decision.fwd, "collapse-timeout"))
                 return None

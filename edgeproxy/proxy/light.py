@@ -22,8 +22,8 @@ class LightProtocol(asyncio.Protocol):
     request that is for the full one."""
 
     __slots__ = (
-        "_answered", "_deadline", "_ended", "_fast", "_loop", "_paused", "_peers", "_server", "_transport",
-        "_unsent", "limits",
+        "_answered", "_deadline", "_ended", "_fast", "_loop", "_paused", "_peers", "_server",
+        "_transport", "_unsent", "limits",
     )  # fmt: skip
 
     _transport: asyncio.Transport

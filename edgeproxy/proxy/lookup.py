@@ -41,6 +41,11 @@ class Found:
     checked: int
     """The journal position up to which `validity` is known to hold."""
 
+    def stored_as(self, stored: StoredResponse) -> Found:
+        """The same response as it was stored: with its body, and marked if it was invalidated."""
+        validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
+        return Found(stored, self.fields, self.freshness, validity, None, stored.position)
+
 
 @dataclass(frozen=True, slots=True)
 class Looked:

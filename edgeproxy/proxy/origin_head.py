@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,13 +28,12 @@ def request_head(
     Raises `BadRequest` for what would not be read as it was meant: a space in the target, a line
     end in a field.
     """
-    lines = [b"%b %b HTTP/1.1" % (method, target)]
-    lines += [b": ".join(pair) for pair in fields.without(_FRAMING)]
+    lines, count = (_remembered if fields.repeatable else _lines)(fields)
     if framing is not None:
-        lines.append(b": ".join(framing))
-    lines += (b"", b"")
-    head = b"\r\n".join(lines)
-    ends = len(lines) - 1
+        lines += b"%b: %b\r\n" % framing
+        count += 1
+    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
+    ends = count + 2
     if (
         head.count(b"\n") != ends
         or head.count(b"\r") != ends
@@ -43,6 +43,15 @@ def request_head(
     ):
         raise BadRequest("unsendable")
     return head
+
+
+def _lines(fields: Fields) -> tuple[bytes, int]:
+    """The lines of a request's fields, and how many they are."""
+    pairs = fields.without(_FRAMING).raw
+    return b"".join([b"%b: %b\r\n" % pair for pair in pairs]), len(pairs)
+
+
+_remembered = lru_cache(maxsize=1024)(_lines)
 
 
 class ResponseHead(msgspec.Struct, frozen=True):

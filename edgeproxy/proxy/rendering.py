@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from edgeproxy.proxy.wire import FRAMING, REASONS, render_head
 from edgeproxy.semantics.cache_status import append_member, vercel_cache
 from edgeproxy.semantics.conditional import not_modified_fields
-from edgeproxy.semantics.tags import without_tag_fields
+from edgeproxy.semantics.tags import hidden_fields
 
 if TYPE_CHECKING:
     from edgeproxy.cache.memory import Entry
@@ -21,15 +22,20 @@ OWN_FIELDS: Final = frozenset({b"age", b"content-length"})
 
 def visible_fields(fields: Fields, policy: SitePolicy) -> Fields:
     """The fields as readers may see them: without the origin's tags, unless debugging is on."""
-    return fields if policy.debug_tags else without_tag_fields(fields, policy.tags)
+    return fields if policy.debug_tags else fields.without(hidden_fields(policy.tags))
 
 
 def stored_head(entry: Entry, policy: SitePolicy) -> bytes:
     """What all whole answers from an entry begin with. Raises `UnsafeField`."""
-    fields = visible_fields(entry.fields, policy).without(OWN_FIELDS)
-    if policy.vercel_cache:
-        fields = fields.without({b"x-vercel-cache"})
-    return render_head(entry.stored.status, entry.stored.reason, fields)
+    hidden = hidden_fields(policy.tags)
+    left_out = _left_out(hidden, debug=policy.debug_tags, vercel=policy.vercel_cache)
+    return render_head(entry.stored.status, entry.stored.reason, entry.fields, but=left_out)
+
+
+@lru_cache(maxsize=64)
+def _left_out(hidden: frozenset[bytes], *, debug: bool, vercel: bool) -> frozenset[bytes]:
+    left_out = OWN_FIELDS if debug else OWN_FIELDS | hidden
+    return left_out | {b"x-vercel-cache"} if vercel else left_out
 
 
 def answer_head(

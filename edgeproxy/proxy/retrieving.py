@@ -50,6 +50,8 @@ class _Errand(msgspec.Struct, frozen=True):
     pool: OriginPool
     position: int
     """The journal's, before any request left."""
+    nothing: bool
+    """Nothing at all is stored under the key, and this flight alone may bring something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +66,28 @@ class Retrieving:
     keeping: Keeping
 
     async def retrieve(
-        self, flight: Flight, request: EdgeRequest, pool: OriginPool, found: Found | None
+        self,
+        flight: Flight,
+        request: EdgeRequest,
+        pool: OriginPool,
+        found: Found | None,
+        *,
+        nothing: bool = False,
     ) -> StoredResponse | None:
         """Ask the origin, about `found` where that may be validated, and announce the outcome.
 
+        `nothing`: nothing at all was stored under the key when the flight was claimed.
         What is returned is a part that was not put to the others: so much of the whole is stored
         that this had better be fetched. Raises an `EdgeError`.
         """
         with self.view.hold() as hold:
-            errand = _Errand(flight, request, pool, hold.position)
+            errand = _Errand(flight, request, pool, hold.position, nothing)
             if flight.part is not None:
                 return await self._retrieve_part(errand, flight.part)
             if found is not None and (request.anew or self.lookup.deleted(found)):
                 # Not even to be validated: it may have been deleted for being wrong.
                 found = None
-            if found is None and not (request.not_before or request.anew):
+            if found is None and not (nothing or request.not_before or request.anew):
                 completion = await self.incomplete.completion(request)
                 if completion is not None:
                     done, _ = await self._complete(errand, completion)
@@ -88,7 +97,8 @@ class Retrieving:
 
     async def _retrieve_whole(self, errand: _Errand, found: Found | None) -> StoredResponse | None:
         request = errand.request
-        stored = () if request.anew else self.lookup.all_stored(request.key.primary)
+        none = errand.nothing or request.anew
+        stored = () if none else self.lookup.all_stored(request.key.primary)
         others = worth_asking_about(stored, request.fields, found)
         answer = await self._ask(errand, conditions(found, others))
         if answer.status == 304 and (found is not None or others):
@@ -153,7 +163,7 @@ class Retrieving:
         async def on_interim(status: int, reason: bytes, interim: Fields) -> None:
             flight.interim(status, reason, interim)
 
-        asked = replace(request, method=b"GET")
+        asked = request if request.method == b"GET" else replace(request, method=b"GET")
         return await errand.pool.send(asked, fields, None, None, on_interim)
 
     async def _validated(
@@ -185,13 +195,16 @@ class Retrieving:
             flight.announce(Unshared(answer, answer.status, refusal))
             return None
         origin = answer.response
-        shared = Shared(response, origin.content_length, answer.fields)
-        empty = origin.at_eof()
-        if not empty:
-            flight.announce(shared)
+        judged = self.lookup.judge(response, request.policy, response.position)
+        shared = Shared(response, origin.content_length, answer.fields, judged=judged)
         self.uncacheable.forget(request.key.primary)
+        body = origin.take_whole()
+        whole = origin.at_eof() if body is None else flight.take_whole(body)
+        if not whole:
+            flight.announce(shared)
         try:
-            await _pour(origin, flight)
+            if not whole:
+                await _pour(origin, flight, body)
         except BaseException as error:
             origin.abort()
             length = origin.content_length
@@ -200,10 +213,11 @@ class Retrieving:
         origin.release()
         kept = True
         if not flight.outgrown:
-            kept = await self.keep(flight, request.policy, response)
+            alone = errand.nothing
+            kept = await self.keep(flight, request.policy, response, judged, alone=alone)
             if found is not None and found.stored.id != response.id:
                 await self.keeping.forget(found.stored)
-        if empty:
+        if whole:
             # Whoever has its head has all of it, so this waits until it is stored.
             flight.announce(shared)
         flight.land()
@@ -224,15 +238,24 @@ class Retrieving:
 
     # -- storing
 
-    async def keep(self, flight: Flight, policy: SitePolicy, response: StoredResponse) -> bool:
+    async def keep(
+        self,
+        flight: Flight,
+        policy: SitePolicy,
+        response: StoredResponse,
+        judged: Found | None = None,
+        *,
+        alone: bool = False,
+    ) -> bool:
         """Store a body; where the store can't, the readers have it all the same.
 
-        False for a part that was not put to the others (see `Incomplete.keep`).
+        `alone`: nothing else is stored under its key, as far as is known. False for a part that was
+        not put to the others (see `Incomplete.keep`).
         """
         if response.incomplete:
             return await self.incomplete.keep(response, flight.spool, policy, cut=False)
         try:
-            await self.keeping.put(flight.spool, policy, response)
+            await self.keeping.put(flight.spool, policy, response, judged, alone=alone)
         except StoreError as error:
             warn(log, error, "%s is not stored: %s", response.url, error)
         return True
@@ -252,10 +275,14 @@ class Retrieving:
                 await self.incomplete.keep(part, flight.spool, policy, cut=True)
 
 
-async def _pour(origin: OriginResponse, flight: Flight) -> None:
-    """All of the origin's body into the flight; the last of it stays back until that lands."""
+async def _pour(origin: OriginResponse, flight: Flight, chunk: bytes | None) -> None:
+    """All of the origin's body into the flight; the last of it stays back until that lands.
+
+    `chunk`: what has been read of it already.
+    """
     whole = False
-    while not whole and (chunk := await origin.read_chunk()):
+    while not whole and (chunk := chunk or await origin.read_chunk()):
         whole = origin.at_eof()
         if not await flight.append(chunk, hold_back=whole):
             raise Unkept
+        chunk = None

@@ -163,13 +163,16 @@ class Serving:
     ) -> None:
         """Answer with a response whose body is still coming in; `own`: the request caused it."""
         stored = shared.response
-        found = self._lookup.judge(stored, request.policy, stored.position)
+        found = shared.judged or self._lookup.judge(stored, request.policy, stored.position)
         fields = shared.own_fields if own and shared.own_fields is not None else found.fields
         fields = visible_fields(fields, request.policy).without(OWN_FIELDS)
         age = int(found.freshness.age(self._clock()))
         if age > 0 or b"age" in found.fields:
             # RFC 9111 5.1: what caches nearer to the origin have aged it, or the wait here.
             fields = fields.plus((b"Age", b"%d" % age))
+        if (body := flight.whole) is not None and _plain(request) and not stored.incomplete:
+            exchange.send_whole(stored.status, fields, body, status, stored.reason)
+            return
 
         async def opened() -> ReadBody:
             return flight.read

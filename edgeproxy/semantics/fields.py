@@ -67,6 +67,12 @@ class Fields:
         lines = self._lines().get(name)
         return b", ".join(lines) if lines is not None else None
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether what is made of them may be remembered: few enough to be sent again and again, as
+        a browser sends its own, and small enough to be kept, whoever sent them."""
+        return len(self.raw) <= 40 and sum([len(n) + len(v) for n, v in self.raw]) <= 2048
+
     def names(self) -> Iterable[bytes]:
         """The names that there are, in lower case, each once."""
         return self._lines().keys()
@@ -82,6 +88,8 @@ class Fields:
 
     def plus(self, *pairs: tuple[bytes, bytes]) -> Fields:
         """These fields, followed by the given lines."""
+        if not pairs:
+            return self
         more = Fields(self.raw + pairs)
         if self._index is not None:
             index = self._index.copy()

@@ -106,10 +106,10 @@ def response_tags(fields: Fields, policy: TagPolicy) -> tuple[str, ...]:
     return tuple(sorted(tags))
 
 
-def without_tag_fields(fields: Fields, policy: TagPolicy) -> Fields:
-    """The fields without those that are addressed to this cache alone: its tags, and
-    Surrogate-Control and the like."""
-    return fields.without(_addressed_here(policy.fields))
+def hidden_fields(policy: TagPolicy) -> frozenset[bytes]:
+    """The names of the fields that are addressed to this cache alone, and no reader's: its tags,
+    and Surrogate-Control and the like."""
+    return _addressed_here(policy.fields)
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 """The shared tier: one contract, whatever keeps the bodies."""
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -195,6 +196,42 @@ async def test_what_admitting_made_of_it_is_stored(tier: SharedTier) -> None:
     assert tier.lookup(kept.primary) == (kept,)
 
 
+async def test_what_is_put_at_the_same_time_is_stored_at_the_same_time(tier: SharedTier) -> None:
+    names = [f"{number}" for number in range(40)]
+    stored = await asyncio.gather(*(put(tier, response(name)) for name in names))
+    assert all(stored)
+    assert all(tier.lookup(response(name).primary) for name in names)
+
+
+async def test_one_that_can_not_be_stored_takes_no_other_along(tier: SharedTier) -> None:
+    def refuse(stored: StoredResponse) -> StoredResponse:
+        raise ZeroDivisionError
+
+    good, bad, also = await asyncio.gather(
+        put(tier, response("a")),
+        put(tier, response("b"), admit=refuse),
+        put(tier, response("c")),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, ZeroDivisionError)
+    assert tier.lookup(response("a").primary) == (good,)
+    assert tier.lookup(response("b").primary) == ()
+    assert tier.lookup(response("c").primary) == (also,)
+
+
+async def test_the_loop_waits_for_no_other_writer(node: Node) -> None:
+    tier, other = node.open(0), node.open(1)
+    with tier.quiet():
+        waiting = asyncio.create_task(put(tier, response("a")))
+        also = asyncio.create_task(put(other, response("b")))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        if not tier.per_worker:
+            assert not also.done()
+    assert await waiting
+    assert await also
+
+
 async def test_admitting_happens_where_nobody_else_can_write(node: Node) -> None:
     """So a purge is seen by the response, or sees it."""
     tier, other = node.open(0), node.open(1)
@@ -205,6 +242,8 @@ async def test_admitting_happens_where_nobody_else_can_write(node: Node) -> None
         go_on.wait(10)
         return stored
 
+    # Where the disk has been slow, the thread admits, and the loop goes on.
+    tier._writer._shy_until = math.inf
     writing = asyncio.create_task(put(tier, response(), admit=admit))
     await asyncio.to_thread(admitting.wait, 10)
     passing = asyncio.create_task(asyncio.to_thread(_pass_through, tier))
@@ -446,6 +485,15 @@ async def test_the_store_never_grows_beyond_its_bound(node: Node) -> None:
     assert tier.entries == before
 
 
+async def test_tags_count_toward_what_is_stored(tier: SharedTier) -> None:
+    """So that what bounds the store bounds the tags in it, however many each response has."""
+    await must_put(tier, response("plain"), b"x")
+    plain = tier.bytes_used
+    tags = tuple(f"{number:0100}" for number in range(500))
+    await must_put(tier, response("tagged", tags=tags), b"x")
+    assert tier.bytes_used - plain > plain + sum(map(len, tags))
+
+
 async def test_evicting_ahead_of_need_leaves_a_margin(node: Node) -> None:
     tier = node.open(max_bytes=MIB if node.url != "memory:" else 2 * MIB)
     for number in range(150):
@@ -512,13 +560,14 @@ async def test_the_dead_are_removed_in_steps(tier: SharedTier) -> None:
         seen.append(stored)
         return stored.status == 410
 
-    cursor = await tier.expire_step(None, is_dead)
+    cursor, gone = await tier.expire_step(None, is_dead)
     assert cursor is not None
     assert len(seen) == 200
     while cursor is not None:
-        cursor = await tier.expire_step(cursor, is_dead)
+        cursor, more = await tier.expire_step(cursor, is_dead)
+        gone += more
     assert len({one.id for one in seen}) == len(seen) == 450
-    assert tier.entries == 150
+    assert (tier.entries, gone) == (150, 300)
 
 
 async def test_what_was_replaced_since_it_was_seen_dead_stays(tier: SharedTier) -> None:
@@ -559,9 +608,10 @@ async def test_of_several_deadlines_the_first_one_counts(tier: SharedTier) -> No
     assert tier.lookup(kept.primary) == (replace(kept, invalidated=4, deleted_from=50.0),)
     with tier.snapshot() as snapshot:
         assert snapshot.deadlines == 1
-    await tier.delete([kept.id])
+    tier.sweep([Sweep(kept.id, position, delete=True) for position in (4, 5)])
     with tier.snapshot() as snapshot:
         assert snapshot.deadlines == 0
+    assert tier.bytes_used == 0
 
 
 async def test_how_far_it_was_swept_is_kept(node: Node, tier: SharedTier) -> None:

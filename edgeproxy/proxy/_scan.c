@@ -354,12 +354,28 @@ scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argumen
 }
 
 static PyObject *
+value_of(PyObject *name, const Line *lines, Py_ssize_t count)
+{
+    char *text;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(name, &text, &length) < 0) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (same_name(lines[i].name, text, length)) {
+            return to_bytes(lines[i].value);
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 values(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
 {
     char *data;
     Py_ssize_t length, start, count;
-    if (argument_count != 3) {
-        PyErr_SetString(PyExc_TypeError, "values takes data, start and names");
+    if (argument_count != 3 || !PyTuple_Check(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError, "values takes data, start and a tuple of names");
         return NULL;
     }
     if (PyBytes_AsStringAndSize(arguments[0], &data, &length) < 0
@@ -373,26 +389,15 @@ values(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argum
         return NULL;
     }
     Py_ssize_t wanted = PyTuple_Size(arguments[2]);
-    PyObject *found = wanted < 0 ? NULL : PyTuple_New(wanted);
+    PyObject *found = PyTuple_New(wanted);
     for (Py_ssize_t i = 0; found != NULL && i < wanted; i++) {
-        char *name;
-        Py_ssize_t name_length;
-        Part value = {NULL, 0};
-        if (PyBytes_AsStringAndSize(PyTuple_GetItem(arguments[2], i), &name, &name_length) < 0) {
-            Py_CLEAR(found);
-            break;
-        }
-        for (Py_ssize_t j = 0; j < count && value.at == NULL; j++) {
-            if (same_name(lines[j].name, name, name_length)) {
-                value = lines[j].value;
-            }
-        }
-        PyObject *bytes = to_bytes(value);
+        PyObject *bytes = value_of(PyTuple_GetItem(arguments[2], i), lines, count);
         if (bytes == NULL) {
             Py_CLEAR(found);
-            break;
         }
-        PyTuple_SetItem(found, i, bytes);
+        else {
+            PyTuple_SetItem(found, i, bytes);
+        }
     }
     return found;
 }

@@ -66,13 +66,14 @@ def main() -> int:
     )
     if len(cores) == 1:
         print("there is one core only: the load takes its time from the servers")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="edgeproxy-bench-", dir=arguments.folder) as name:
             # Some servers run as users of their own, and make what they store there.
             Path(name).chmod(0o755)
-            run = Run(servers, left_out, Path(name), cores, count, seconds)
-            for group in in_groups(scenarios):
+            run = Run(servers, left_out, Path(name), cores, count, seconds, quick=arguments.quick)
+            for group in [scenarios] if arguments.quick else in_groups(scenarios):
                 run.measure(group)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,14 +17,20 @@ Tls = tuple[int, "Path"]
 
 
 def nginx_origin(folder: Path, port: int, slow: int) -> Path:
-    """The origin: files, each path with a Cache-Control of its own; /slow/ is passed on."""
+    """The origin: files, each path with a Cache-Control of its own; /slow/ if there is a port."""
+    upstream = location = ""
+    if slow:
+        upstream = f"  upstream slow {{ server 127.0.0.1:{slow}; keepalive 256; }}\n"
+        location = (
+            "    location /slow/ { proxy_pass http://slow; proxy_http_version 1.1;\n"
+            '      proxy_set_header Connection ""; }\n'
+        )
     public = 'add_header Cache-Control "public, max-age=3600";'
     return _nginx(
         folder,
         1,
         "  default_type text/html;\n"
-        f"  upstream slow {{ server 127.0.0.1:{slow}; keepalive 256; }}\n"
-        f"  server {{\n    listen 127.0.0.1:{port};\n    root {folder};\n"
+        f"{upstream}  server {{\n    listen 127.0.0.1:{port};\n    root {folder};\n"
         f"    location /page/ {{ add_header Cache-Tag shop,page; {public} }}\n"
         f"    location /vary/ {{ alias {folder}/page/;\n"
         f"      add_header Vary Accept-Encoding; {public} }}\n"
@@ -36,9 +41,7 @@ def nginx_origin(folder: Path, port: int, slow: int) -> Path:
         '      add_header Cache-Control "max-age=1, stale-while-revalidate=600"; }\n'
         f"    location /private/ {{ alias {folder}/small/;\n"
         '      add_header Cache-Control "private, no-store"; }\n'
-        "    location /slow/ { proxy_pass http://slow; proxy_http_version 1.1;\n"
-        '      proxy_set_header Connection ""; }\n'
-        "    location = /status { stub_status; }\n  }\n",
+        f"{location}    location = /status {{ stub_status; }}\n  }}\n",
     )
 
 
@@ -120,13 +123,9 @@ def squid(folder: Path, port: int, origin: int, tls: Tls | None) -> Path:
     listen_tls = ""
     if tls:
         listen_tls = f"https_port 127.0.0.1:{tls[0]} accel tls-cert={tls[1]} {site}\n"
-    user = ""
-    if os.getuid() == 0:  # which it refuses to run as
-        user = "cache_effective_user proxy\n"
-        shutil.chown(folder, "proxy")
     config = folder / "squid.conf"
     config.write_text(
-        f"http_port 127.0.0.1:{port} accel {site}\n{listen_tls}{user}"
+        f"http_port 127.0.0.1:{port} accel {site}\n{listen_tls}"
         f"cache_peer 127.0.0.1 parent {origin} 0 no-query no-digest originserver name=origin\n"
         "http_access allow all\nnever_direct allow all\n"
         "cache_mem 2 GB\nmaximum_object_size 200 MB\nmaximum_object_size_in_memory 200 MB\n"
@@ -158,9 +157,6 @@ def trafficserver(folder: Path, port: int, origin: int, tls: Tls | None) -> None
         "diags.debug.enabled": "INT 0",
         "http.cache.max_open_read_retries": "INT -1",
     }
-    if os.getuid() == 0:  # which it refuses to run as
-        settings["admin.user_id"] = "STRING trafficserver"
-        shutil.chown(folder, "trafficserver")
     if tls:
         settings["ssl.server.cert.path"] = f"STRING {tls[1].parent}"
         settings["ssl.server.private_key.path"] = f"STRING {tls[1].parent}"

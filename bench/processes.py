@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 ROOM = 6 * 2**30
 READY_WITHIN = 30.0
 SETTLES_WITHIN = 10.0
+LOOKS_ALIKE = 4
+"""So often in a row the origin's count must be the same, to be taken for its last."""
 ENDS_WITHIN = 20.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -68,7 +71,12 @@ class Running:
         launch = server.launch(place)
         # A session of its own: Ctrl-C is for this program alone, which then ends all others. If it
         # is killed, they are told by the kernel.
-        command = ["setpriv", "--pdeathsig", "TERM", *launch.command]
+        command = ["setpriv", "--pdeathsig", "TERM"]
+        if server.user and os.getuid() == 0:
+            shutil.chown(place.folder, server.user)
+            user = pwd.getpwnam(server.user)
+            command += ["--reuid", f"{user.pw_uid}", "--regid", f"{user.pw_gid}", "--clear-groups"]
+        command += launch.command
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command if core is None else pinned(command, core),
@@ -154,8 +162,15 @@ class Running:
         """Memory that its processes have for themselves; files that they map don't count."""
         return sum(map(_private_bytes, _tree(self._process.pid)))
 
+    def memory_of_workers(self) -> list[int]:
+        """The same of each of the processes below its first one."""
+        return list(map(_private_bytes, _tree(self._process.pid)[1:]))
+
     def cpu_seconds(self) -> float:
-        """Processor time that it has used, in user and in kernel mode, of all its processes."""
+        """Processor time that it has used, in user and in kernel mode, of all its processes.
+
+        It only grows, whichever of them end.
+        """
         return sum(map(_cpu_seconds, _tree(self._process.pid)))
 
 
@@ -210,13 +225,13 @@ class OriginCount:
     def settled(self) -> int:
         """The number once it grows no more: a load that ends leaves some work behind it."""
         give_up = time.monotonic() + SETTLES_WITHIN
-        before, seen = -1, self.now()
-        while seen != before:
+        looks = [self.now()]
+        while looks[-LOOKS_ALIKE:] != looks[-1:] * LOOKS_ALIKE:
             if time.monotonic() > give_up:
-                raise BenchError(f"the origin goes on getting requests: {seen} by now")
-            time.sleep(0.1)
-            before, seen = seen, self.now()
-        return seen
+                raise BenchError(f"the origin goes on getting requests: {looks[-1]} by now")
+            time.sleep(0.05)
+            looks.append(self.now())
+        return looks[-1]
 
     def now(self) -> int:
         """The number as it is."""
@@ -262,4 +277,5 @@ def _private_bytes(pid: int) -> int:
 def _cpu_seconds(pid: int) -> float:
     # The second field, the program's name, may have blanks and brackets of its own.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    # Its own in user and in kernel mode, then that of the children that it has seen end.
+    return sum(map(int, fields[11:15])) / TICKS

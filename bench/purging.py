@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EDGE = Server("edgeproxy", (), edgeproxy)
+NOTHING_SLOW = 9
+"""The port of what the origin passes slow pages on to; nobody asks for one here."""
 SITE = "shop"
+HOST = "bulk.example"
+"""Whose are the responses that are purged."""
 MAX_BYTES = 16 << 30
 HITS = Scenario("hit", "hits, about a thousand a second", connections=4, pause_ms=3)
 """So that what is measured is the edge, and not a queue."""
@@ -97,7 +101,7 @@ def main() -> int:
 def _measure(folder: Path, cores: Sequence[int], responses: int, seconds: int) -> Figures:
     other = cores[-1]
     with ExitStack() as stack:
-        origin = stack.enter_context(Running(ORIGIN, folder, other))
+        origin = stack.enter_context(Running(ORIGIN, folder, other, NOTHING_SLOW))
         origin.wait_until_ready("/page/0")
         with Running(EDGE, folder, None, origin.port) as edge:
             edge.wait_until_ready("/page/0")
@@ -155,7 +159,7 @@ def fill(store: Path, count: int) -> None:
     for first in range(0, count, BATCH):
         with index.writing() as txn:
             for number in range(first, min(first + BATCH, count)):
-                key = cache_key(SITE, "http", "bulk.example", b"/bulk/%d" % number, policy)
+                key = cache_key(SITE, "http", HOST, b"/bulk/%d" % number, policy)
                 stored = StoredResponse(
                     primary=key.primary,
                     variant=bytes(8),

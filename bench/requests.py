@@ -68,8 +68,11 @@ def requests(scenario: Scenario, validator: Callable[[str], str] = no_validator)
     chance.shuffle(pages)  # what is asked for most is of any size
     weights = list(itertools.accumulate(1 / rank for rank in range(1, len(pages) + 1)))
     blocks = [client_fields(number, chance) for number in range(CLIENTS)]
-    while True:
-        (page,) = chance.choices(pages, cum_weights=weights)
+    for number in itertools.count():
+        if scenario.by_turns:
+            page = pages[number % len(pages)]
+        else:
+            (page,) = chance.choices(pages, cum_weights=weights)
         target = f"{scenario.path}{page}"
         lines = [f"{scenario.method} {target} HTTP/1.1"]
         lines += chance.choice(blocks)

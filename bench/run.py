@@ -26,7 +26,8 @@ REQUESTS, QUICK_REQUESTS = 200_000, 20_000
 class Run:
     """What was measured, and what failed.
 
-    `left_out`: the scenarios and servers, by name, that are not to be measured.
+    `left_out`: the scenarios and servers, by name, that are not to be measured. `quick`: nothing
+    is run in, and fewer requests differ.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Run:
         cores: Sequence[int],
         count: int,
         seconds: int,
+        *,
+        quick: bool,
     ) -> None:
         self.samples: list[Sample] = []
         self.failed: dict[tuple[str, str], str] = {}
@@ -47,6 +50,7 @@ class Run:
         self._cores = cores
         self._count = count
         self._seconds = seconds
+        self._quick = quick
 
     def measure(self, scenarios: Sequence[Scenario]) -> None:
         """Measure scenarios that are compared with each other, on servers that start for them.
@@ -63,13 +67,15 @@ class Run:
             origin = stack.enter_context(Running(ORIGIN, at, other, slow.port))
             origin.wait_until_ready("/page/0")
             pairs = self._start(stack, scenarios, at, own, origin.port)
-            requests = QUICK_REQUESTS if self._seconds == 1 else REQUESTS
+            requests = QUICK_REQUESTS if self._quick else REQUESTS
             bench = Bench([origin, slow], at, other, requests)
             for scenario, server in pairs:
                 try:
                     server.wait_until_ready("/page/0")
                     bench.warm_up(server, scenario)
                     bench.check(server, scenario)
+                    if not self._quick:
+                        bench.try_out(server, scenario)
                 except BenchError as error:
                     self._fail(scenario, server, error)
             for number in range(self._count):

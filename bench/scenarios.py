@@ -12,8 +12,8 @@ PAGES = 1000
 """Pages of the origin below each of its paths, /page/0 to /page/999."""
 MISSES_AT_ONCE = 111
 """With 200 ms each that is 555 misses a second: a tenth of all requests beside 5,000 hits."""
-REFRESHED = 600
-"""Pages that are fresh for a second each; asked for all the time, some 500 a second are fetched."""
+REFRESHED = 1250
+"""Pages that are fresh for a second. Asked for in turn, 500 a second, each is stale by its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Scenario:
     pages: int = PAGES
     origin_share: float = 0.0
     """How many of its requests the origin must see: what tells that it measured what it says."""
+    by_turns: bool = False
+    """Whether its pages are asked for in turn, each as often as the others."""
     fresh_urls: bool = False
     """Whether each request asks for a URL of its own."""
     method: str = "GET"
@@ -74,14 +76,22 @@ _EXPIRING = Scenario(
     "pages that are fresh for a second, and refreshed in the background",
     "/second/",
     pages=REFRESHED,
-    connections=12,
-    pause_ms=5,
+    by_turns=True,
+    connections=10,
+    pause_ms=19,
 )
 
 SCENARIOS = (
     Scenario("hit", "hits, 1,000 pages of 0.3 to 10 KB, the fields of 40 clients"),
     Scenario("distinct", "hits, every request's fields different", distinct=True, against="hit"),
-    Scenario("vary", "hits that vary by Accept-Encoding", "/vary/", varies=True, against="hit"),
+    Scenario(
+        "vary",
+        "hits that vary by Accept-Encoding",
+        "/vary/",
+        varies=True,
+        needs="vary",
+        against="hit",
+    ),
     Scenario("conditional", "conditional hits (304)", status=304, conditional=True, against="hit"),
     Scenario(
         "store",
@@ -107,8 +117,10 @@ SCENARIOS = (
         fresh_urls=True,
     ),
     Scenario("1mb", "hits of 1 MB", "/1mb/", pages=8, load="pull", connections=8),
-    Scenario("100mb", "hits of 100 MB", "/100mb/", pages=1, load="pull", connections=4),
-    Scenario("calm", "hits, 5,000 a second", pause_ms=8),
+    Scenario(
+        "100mb", "hits of 100 MB", "/100mb/", pages=1, load="pull", connections=4, quick=False
+    ),
+    Scenario("calm", "hits, 5,000 a second", pause_ms=8, quick=False),
     Scenario(
         "slow-misses",
         "the same while 10 % of the requests miss to an origin that takes 200 ms",
@@ -116,6 +128,7 @@ SCENARIOS = (
         beside=_SLOW,
         against="calm",
         by="p99",
+        quick=False,
     ),
     Scenario(
         "refreshes",
@@ -125,6 +138,7 @@ SCENARIOS = (
         needs="refresh",
         against="calm",
         by="p99",
+        quick=False,
     ),
     Scenario(
         "one-worker",
@@ -132,6 +146,7 @@ SCENARIOS = (
         pause_ms=8,
         setup="one-worker",
         pinned=False,
+        quick=False,
         needs="workers",
     ),
     Scenario(
@@ -140,6 +155,7 @@ SCENARIOS = (
         pause_ms=8,
         setup="two-workers",
         pinned=False,
+        quick=False,
         needs="workers",
         against="one-worker",
     ),

@@ -50,6 +50,8 @@ class Server:
     name: str
     programs: tuple[str, ...]
     launch: Callable[[Place], Launch]
+    user: str = ""
+    """Whom it runs as, where it refuses to run as root."""
     setups: frozenset[str] = frozenset()
     """The ways to run that it knows besides the plain one."""
     lacks: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +88,7 @@ def _write_pages(folder: Path) -> None:
     write("100mb", [100_000_000])
     (folder / "second").mkdir()
     for number in range(REFRESHED):
-        (folder / "second" / str(number)).symlink_to(folder / "small" / str(number))
+        (folder / "second" / str(number)).symlink_to(folder / "small" / str(number % PAGES))
 
 
 def _slow(place: Place) -> Launch:
@@ -171,7 +173,7 @@ ORIGIN = Server("origin", ("nginx",), _origin)
 SLOW_ORIGIN = Server("slow-origin", (), _slow)
 
 SERVERS = (
-    Server("nginx", ("nginx",), _nginx, frozenset({"one-worker", "two-workers"})),
+    Server("nginx", ("nginx",), _nginx, setups=frozenset({"one-worker", "two-workers"})),
     Server(
         "varnish",
         ("varnishd",),
@@ -185,8 +187,10 @@ SERVERS = (
         "squid",
         ("squid",),
         _squid,
+        user="proxy",
         lacks={
             "refresh": "it doesn't know stale-while-revalidate",
+            "vary": "its memory cache keeps one variant of a URL, the last",
             "workers": "its workers share no memory cache unless they are told to",
         },
     ),
@@ -194,11 +198,14 @@ SERVERS = (
         "trafficserver",
         ("traffic_server",),
         _trafficserver,
+        user="trafficserver",
         lacks={
             "refresh": "it doesn't know stale-while-revalidate without a plugin",
             "workers": "it has threads, not workers",
         },
     ),
-    Server("edgeproxy", (), edgeproxy, frozenset({"store-only", "one-worker", "two-workers"})),
+    Server(
+        "edgeproxy", (), edgeproxy, setups=frozenset({"store-only", "one-worker", "two-workers"})
+    ),
 )
 """The first two are what the others are compared with."""

@@ -1,4 +1,5 @@
-"""docs/conformance.md keeps its word: every test that it names exists, and is run."""
+"""docs/conformance.md and security.md keep their word: every test that they name exists, and is
+run."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 DOCUMENT = TESTS.parent / "docs" / "conformance.md"
+SECURITY = DOCUMENT.with_name("security.md")
 
 LEVELS = {"MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"}
 RFCS = {"5861", "8246", "9110", "9111", "9112", "9211", "9213", "9875"}
@@ -87,6 +89,13 @@ def test_a_requirement_is_met_and_shown(row: Row) -> None:
     assert NAME.sub("", row.tests).replace("<br>", "") == "", "something is no test's name"
     missing = [f"{file}::{name}" for file, name in row.names if name not in run_tests(file)]
     assert not missing
+
+
+def test_the_promises_of_security_are_shown() -> None:
+    """docs/security.md names its tests in the same way."""
+    named = [(match[1], match[2]) for match in NAME.finditer(SECURITY.read_text())]
+    assert len(named) > 40
+    assert [f"{file}::{name}" for file, name in named if name not in run_tests(file)] == []
 
 
 def test_what_is_not_taken_says_why() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from edgeproxy.admin.api.routing import build_api
 from edgeproxy.admin.auth import Authenticator
+from edgeproxy.admin.browsers import add_headers, own_pages_only
 from edgeproxy.admin.dialects.frame import dialects
 from edgeproxy.admin.dialects.varnish import purger
 from edgeproxy.admin.incoming import MAX_BODY
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from edgeproxy.config.model import Config
     from edgeproxy.config.server import AdminToken
     from edgeproxy.proxy.edge import Edge
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def build_admin(
@@ -43,8 +38,11 @@ def build_admin(
     takes the connection, an invalidation is the node's.
     """
     state = AdminState(edge, config, Authenticator(tokens), ready, workers, edge.now())
-    app = web.Application(middlewares=[_outer, problems, dialects], client_max_size=MAX_BODY)
+    app = web.Application(
+        middlewares=[own_pages_only, problems, dialects], client_max_size=MAX_BODY
+    )
     app[STATE] = state
+    app.on_response_prepare.append(add_headers)
     edge.purge_by(purger(state))
     app.router.add_get("/healthz", _health)
     app.router.add_get("/readyz", _readiness)
@@ -57,25 +55,6 @@ def reload_admin(app: web.Application, config: Config, tokens: Sequence[AdminTok
     state = app[STATE]
     state.config = config
     state.authenticator = Authenticator(tokens)
-
-
-@web.middleware
-async def _outer(request: web.Request, handler: Any) -> web.StreamResponse:
-    state = request.config_dict[STATE]
-    response: web.StreamResponse
-    # Not `request.host`: where there is none (HTTP/1.0), that looks this machine up in the DNS.
-    host = request.headers.get("Host")
-    # Fastly's `PURGE URL` has the host of the page that it is about; it takes a token, as all do.
-    purges = request.method == "PURGE" and state.edge.sites.find(host or "") is not None
-    if host is None or purges or state.config.admin.allows_host(host):
-        response = await handler(request)
-    else:
-        # A page whose name was made to point here (DNS rebinding) calls by that name.
-        detail = f"{host!r} is not a name of the admin port: see admin.allowed_hosts"
-        response = Problem(421, detail).response()
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
 
 
 async def _health(_: web.Request) -> web.Response:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from edgeproxy.admin.incoming import Incoming
     from edgeproxy.config.hashes import SecretHash
     from edgeproxy.config.rates import Rate
-    from edgeproxy.config.server import Action, AdminToken, Environment
+    from edgeproxy.config.server import Action, AdminToken
     from edgeproxy.invalidation.ledger import Ledger
+    from edgeproxy.semantics.environment import Environment
 
 # A longer one is nobody's; hashing it would only be work for a stranger to give.
 _MAX_SECRET = 4096

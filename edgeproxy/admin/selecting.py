@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from edgeproxy.admin.api.requests import Condition, PurgeRequest
-    from edgeproxy.config.server import Action, AdminToken, Environment
+    from edgeproxy.config.server import Action, AdminToken
     from edgeproxy.config.sites import SiteTable
+    from edgeproxy.semantics.environment import Environment
     from edgeproxy.semantics.key import KeyPolicy
 
 ALL_SITES = "*"

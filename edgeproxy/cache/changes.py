@@ -115,14 +115,14 @@ class Changes:
     def sweep(self, txn: WriteTxn, actions: Iterable[Sweep]) -> int:
         """Apply invalidations to what was asked for before them; how many of them applied."""
         applied = 0
-        gone = []
+        gone: dict[bytes, StoredResponse] = {}
         for row_id, position, delete, deleted_from in actions:
             there = self.row(txn, row_id)
             if there is None or there.position >= position:
                 continue
             applied += 1
             if delete:
-                gone.append(row_id)
+                gone[row_id] = there
                 continue
             deadlines = [each for each in (there.deleted_from, deleted_from) if each]
             marked = replace(
@@ -132,7 +132,7 @@ class Changes:
             )
             if marked != there:
                 self._index.mark(txn, marked, there)
-        self._index.remove(txn, gone, self._clock())
+        self._index.remove_all(txn, gone.values(), self._clock())
         return applied
 
     def remove(self, txn: WriteTxn, ids: Iterable[bytes]) -> int:
@@ -141,7 +141,9 @@ class Changes:
 
     def remove_unchanged(self, txn: WriteTxn, responses: Iterable[StoredResponse]) -> int:
         """Remove those that are still just as they were seen."""
-        return self.remove(txn, [one.id for one in responses if self.row(txn, one.id) == one])
+        unchanged = [one for one in responses if self.row(txn, one.id) == one]
+        self._index.remove_all(txn, unchanged, self._clock())
+        return len(unchanged)
 
     def forget(self, txn: WriteTxn, stored: StoredResponse) -> bool:
         """Remove a response whose body is lost; False if it has that body no longer."""

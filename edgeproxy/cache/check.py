@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 VERIFIED_BYTES = 16 * 2**20
 """Largest index whose every page is checked; of the rows of larger ones, as many as time allows."""
-_SECONDS = 1.0
+_SECONDS = 0.1
+"""For a look at rows: readers wait for it. What it does not see is checked when it is read."""
 _ALL = sys.maxsize
 _CHILD_SECONDS = 300.0
 

@@ -6,17 +6,17 @@ import errno
 import logging
 import os
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
+
+import lmdb
 
 from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    import lmdb
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,10 @@ _CALM = 10.0
 """Seconds without a failure after which a folder that takes something in counts as good again."""
 _READER_BYTES = 64
 _LOCK_HEADER = 4096
+
+
+class IndexFull(StoreFull):
+    """LMDB has no page left."""
 
 
 def disk_error(error: OSError | lmdb.Error, where: Path | str | None) -> StoreError:
@@ -40,6 +44,17 @@ def disk_error(error: OSError | lmdb.Error, where: Path | str | None) -> StoreEr
             # LMDB's word for a write that came to an end before its time.
             reason += " (the disk may be full)"
     return (StoreFull if full else StoreUnusable)(f"{where}: {reason}")
+
+
+@contextmanager
+def translated(where: Path | str = "the index") -> Iterator[None]:
+    """Turns what LMDB raises about the index in that folder into StoreFull or StoreUnusable."""
+    try:
+        yield
+    except lmdb.MapFullError as error:
+        raise IndexFull(f"{where}: the index is full") from error
+    except lmdb.Error as error:
+        raise disk_error(error, where) from error
 
 
 class WriteWatch:

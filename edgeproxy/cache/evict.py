@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from edgeproxy.cache.layout import Usage
     from edgeproxy.cache.stored import StoredResponse
 
+DROPPED_VARIANTS = b"dropped-variants"
+DROPPED_BUSTERS = b"dropped-busters"
+"""Counts of the index: variants, and `cb:` copies, that gave way to newer ones of their URL."""
+
 _RUNS = 8
 _RUN = 8
 _SHARE = 4
@@ -73,6 +77,7 @@ def limit_variants(
     if surplus > 0:
         others.sort(key=lambda row_id: _used(index, txn, row_id))
         index.remove(txn, others[:surplus], now)
+        index.add_to_counter(txn, DROPPED_VARIANTS, surplus)
 
 
 def limit_busters(
@@ -87,8 +92,10 @@ def limit_busters(
         copies = [primary for primary in cursor.iternext_dup() if primary != stored.primary]
     variants = [index.ids_of(txn, primary) for primary in copies]
     variants.sort(key=lambda ids: max(_used(index, txn, row_id) for row_id in ids))
-    for ids in variants[: len(copies) + 1 - most]:
+    surplus = len(copies) + 1 - most
+    for ids in variants[:surplus]:
         index.remove(txn, ids, now)
+    index.add_to_counter(txn, DROPPED_BUSTERS, surplus)
 
 
 def _used(index: Index, txn: WriteTxn, row_id: bytes) -> float:

@@ -27,6 +27,7 @@ KINDS: tuple[BodyKind, ...] = get_args(BodyKind)
 _MAX_MAP = 1 << 44
 # last use, hits, cost, and the body's kind, id, length and crc.
 _USAGE = struct.Struct("!dIQB8sQI")
+_COST = struct.Struct("!12xQ")
 _PAGE = 4096
 _PAGE_HEADER = 16
 # LMDB moves a value out of its leaf, to pages of its own, when not two of its kind fit in one.
@@ -64,6 +65,12 @@ def write_usage(usage: Usage) -> bytes:
 def read_usage(value: bytes | memoryview) -> Usage:
     used, hits, cost, kind, body_id, length, crc = _USAGE.unpack(value)
     return Usage(used, hits, cost, BodyRef(KINDS[kind], body_id, length, crc))
+
+
+def read_cost(value: bytes | None) -> int:
+    """What `read_usage` gives as the cost; 0 where there is nothing."""
+    cost: int = 0 if value is None else _COST.unpack_from(value)[0]
+    return cost
 
 
 def map_size(max_bytes: int) -> int:

@@ -18,9 +18,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from edgeproxy.config.server import ENVIRONMENTS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 from edgeproxy.semantics.source_image import source_host, source_images
-from edgeproxy.semantics.url_hash import url_digest
+from edgeproxy.semantics.url_hash import value_digest
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
@@ -90,20 +90,22 @@ def may_be_shortened(value: bytes) -> bool:
 
 def keys_of(stored: StoredResponse) -> list[bytes]:
     """The keys of the lists that a response is in; each once."""
-    site, environment = stored.site, stored.environment
-    keys = [
-        _key(List.SITE, site, environment, b""),
-        _key(List.URL, site, environment, url_value(stored.host, stored.target)),
-        _key(List.HASH, site, environment, url_digest(stored.host, stored.target)),
-    ]
-    tags = stored.tags
-    keys += [_key(List.TAG, site, environment, tag.encode()) for tag in tags]
-    folded = {tag.lower() for tag in tags}.difference(tags)
-    keys += [_key(List.FOLDED_TAG, site, environment, tag.encode()) for tag in folded]
+    # A purge may come here for millions of them: hence no more steps than have to be.
+    site, url, tagged, folded_tagged, source, host_of, hashed = _heads(
+        stored.site, stored.environment
+    )
+    tags, value = stored.tags, url_value(stored.host, stored.target)
+    keys = [site, url + shortened(value), hashed + value_digest(value)]
+    keys += [tagged + shortened(tag.encode()) for tag in tags]
+    folded = {lower for tag in tags if (lower := tag.lower()) != tag}
+    if folded:
+        folded.difference_update(tags)
+        keys += [folded_tagged + shortened(tag.encode()) for tag in folded]
     sources = source_images(stored.scheme, stored.host, stored.target)
-    keys += [_key(List.SOURCE, site, environment, name.encode()) for name in sources]
-    hosts = {host for name in sources if (host := source_host(name)) is not None}
-    keys += [_key(List.SOURCE_HOST, site, environment, host.encode()) for host in hosts]
+    if sources:
+        keys += [source + shortened(name.encode()) for name in sources]
+        hosts = {host for name in sources if (host := source_host(name)) is not None}
+        keys += [host_of + shortened(host.encode()) for host in hosts]
     return keys
 
 
@@ -112,8 +114,9 @@ def url_value(host: str, target: bytes) -> bytes:
     return b"%b\0%b" % (host.encode(), target)
 
 
-def _key(of: List, site: str, environment: str, value: bytes) -> bytes:
-    return _head(of, site, environment) + shortened(value)
+@lru_cache(maxsize=128)
+def _heads(site: str, environment: str) -> tuple[bytes, ...]:
+    return tuple(_head(of, site, environment) for of in List)
 
 
 @lru_cache(maxsize=1024)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 from contextlib import ExitStack
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgeproxy.cache.disk import translated
 from edgeproxy.cache.layout import DamagedRow, read_usage
 from edgeproxy.cache.lists import HEAD_SIZE, Span, heads, may_be_shortened, shortened
-from edgeproxy.cache.writer import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -210,5 +210,4 @@ def _marks(cursor: lmdb.Cursor[memoryview], span: Span, after: Mark | None) -> I
                     more = cursor.next_dup()
                 if not more:
                     continue
-            for row_id in cursor.iternext_dup():
-                yield Mark(key, bytes(row_id))
+            yield from map(Mark, repeat(key), map(bytes, cursor.iternext_dup()))

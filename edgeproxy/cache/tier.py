@@ -21,7 +21,7 @@ from edgeproxy.cache.bodies import (
     checked,
 )
 from edgeproxy.cache.changes import Changes, NoRoom
-from edgeproxy.cache.disk import WriteWatch
+from edgeproxy.cache.disk import IndexFull, WriteWatch, translated
 from edgeproxy.cache.errors import (
     BodyMissing,
     BodyUnreachable,
@@ -35,7 +35,7 @@ from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef, encode
-from edgeproxy.cache.writer import IndexFull, Writer, translated
+from edgeproxy.cache.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -329,7 +329,7 @@ class SharedTier:
     @property
     def settled(self) -> int:
         """The journal position up to which the index has been swept."""
-        return self._counter(b"settled")
+        return self.counter(b"settled")
 
     def settle(self, position: int) -> None:
         """Note that the index has been swept up to that position."""
@@ -344,16 +344,17 @@ class SharedTier:
 
     async def expire_step(
         self, cursor: bytes | None, is_dead: Callable[[StoredResponse], bool]
-    ) -> bytes | None:
-        """Look at the next rows, and remove the dead.
+    ) -> tuple[bytes | None, int]:
+        """Look at the next rows, and remove the dead: where to go on, and how many it were.
 
         A walk begins with None and goes on with what the last step gave, until that is None.
         """
         seen, following = await self._writer.run(self._index.walk, cursor or b"\0", STEP)
         dead = [stored for stored in seen if is_dead(stored)]
+        gone = 0
         if dead:
-            await self._writer.write(self._changes.remove_unchanged, dead)
-        return following
+            gone = await self._writer.write(self._changes.remove_unchanged, dead)
+        return following, gone
 
     async def collect_garbage(self) -> int:
         """Remove bodies that no row has any more; how many. Those that can't be now, stay noted."""
@@ -376,7 +377,7 @@ class SharedTier:
     @property
     def bytes_used(self) -> int:
         """What is stored takes about that many bytes, its share of the index included."""
-        return self._counter(b"bytes")
+        return self.counter(b"bytes")
 
     @property
     def entries(self) -> int:
@@ -395,7 +396,8 @@ class SharedTier:
         self._siblings.clear()
         release_index(self._index)
 
-    def _counter(self, name: bytes) -> int:
+    def counter(self, name: bytes) -> int:
+        """One of the index's own counts."""
         with translated(self._index.directory), self._index.reading() as txn:
             return self._index.counter(txn, name)
 

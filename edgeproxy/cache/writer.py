@@ -1,5 +1,4 @@
-"""Who writes to an index for its tier: its one thread, or the event loop; and LMDB's errors as the
-store's.
+"""Who writes to an index for its tier: its one thread, or the event loop.
 
 py-lmdb lets go of the interpreter's lock around each of its calls, and there are some twenty of
 them to a stored response: a thread that stores while the loop is busy waits for its turn as often.
@@ -13,18 +12,16 @@ import asyncio
 import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
-from edgeproxy.cache.disk import disk_error, warn
-from edgeproxy.cache.errors import StoreError, StoreFull
+from edgeproxy.cache.disk import IndexFull, translated, warn
+from edgeproxy.cache.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
     from typing import Concatenate, ParamSpec, TypeVar
 
     from edgeproxy.cache.disk import WriteWatch
@@ -42,21 +39,6 @@ _SLOW: Final = 0.05
 """Seconds: what takes longer, a disk has held up."""
 _SHY: Final = 1.0
 """Seconds for which the loop leaves it to the thread then."""
-
-
-class IndexFull(StoreFull):
-    """LMDB has no page left."""
-
-
-@contextmanager
-def translated(where: Path | str = "the index") -> Iterator[None]:
-    """Turns what LMDB raises about the index in that folder into StoreFull or StoreUnusable."""
-    try:
-        yield
-    except lmdb.MapFullError as error:
-        raise IndexFull(f"{where}: the index is full") from error
-    except lmdb.Error as error:
-        raise disk_error(error, where) from error
 
 
 class Writer:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeproxy.config.server import ENVIRONMENTS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     import argparse

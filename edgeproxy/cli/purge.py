@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeproxy.cli.client import EPILOG, AdminClient, add_connection_arguments, call_edge
 from edgeproxy.cli.tables import as_json
-from edgeproxy.config.server import ENVIRONMENTS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     import argparse

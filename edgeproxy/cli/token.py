@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from edgeproxy.config.explain import explain
 from edgeproxy.config.hashes import scrypt_hash, sha256_hash
-from edgeproxy.config.server import ACTIONS, ENVIRONMENTS, AdminToken
+from edgeproxy.config.server import ACTIONS, AdminToken
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.config.sizes import format_duration, format_size
 from edgeproxy.config.urls import AiocacheStore, LmdbStore
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -166,6 +166,10 @@ def _site(name: str, site: Site, *, is_default: bool) -> Iterator[str]:
         yield _row("preview hosts", ", ".join(site.preview_hosts))
     for origin in site.origins:
         yield _row("origin", _origin(origin))
+    if len(site.origins) > 1:
+        yield _row("origins", _origins(site))
+    if site.check.path is not None:
+        yield _row("checks", _checks(site))
     host = _DEFAULT_HOST_FIELD.get(site.host_header, site.host_header)
     yield _row("Host sent on", host)
     yield _row("times out", _timeouts(site))
@@ -196,6 +200,25 @@ def _origin(origin: Origin) -> str:
     if not origin.tls.verify:
         parts.append("certificate NOT verified")
     return ", ".join(parts)
+
+
+def _origins(site: Site) -> str:
+    method = {"round-robin": "in turn", "least-connections": "the least busy one first"}
+    breaker, retries = site.breaker, site.retries
+    return (
+        f"{method[site.balancing.method]}; passed over for "
+        f"{format_duration(breaker.pause)} to {format_duration(breaker.max_pause)} after "
+        f"{breaker.failures} failures; {retries.share:.3g} of the requests may be repeated"
+    )
+
+
+def _checks(site: Site) -> str:
+    check = site.check
+    host = "" if check.host == "origin" else f" of {check.host}"
+    return (
+        f"{check.path}{host} every {format_duration(check.interval)}, "
+        f"{', '.join(map(str, check.status))} within {format_duration(check.timeout)}"
+    )
 
 
 def _timeouts(site: Site) -> str:

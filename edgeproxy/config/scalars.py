@@ -41,6 +41,7 @@ from edgeproxy.config.urls import (
     parse_origin_url,
     parse_store_url,
 )
+from edgeproxy.semantics.forwarding import may_let_through
 from edgeproxy.semantics.key import KeyPolicy, purge_target
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]+/([a-z0-9.+-]+|\*)", re.IGNORECASE)
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_WORKERS = 256
 AREA_KINDS = ("tag", "url", "prefix", "type")
@@ -158,6 +160,29 @@ def _parameter(value: str) -> str:
     return value
 
 
+def _let_through(value: str) -> str:
+    if not may_let_through(value.encode()):
+        raise ValueError(f"{shown(value)} can't be let through: the edge writes or keeps it itself")
+    return value
+
+
+def _error_status(value: Any) -> int | str:
+    if value in ("4xx", "5xx"):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
+        return value
+    raise ValueError(f'{shown(value)} is no error; give 400 to 599, "4xx" or "5xx"')
+
+
+def _target(value: str) -> str:
+    if not _TARGET.fullmatch(value):
+        raise ValueError(
+            f"{shown(value)} is not what a request can ask for; give a path such as "
+            '"/healthz" (RFC 9112 3.2.1)'
+        )
+    return value
+
+
 def _area_pick(value: str) -> str:
     kind, colon, what = value.partition(":")
     if value != "everything" and not (colon and kind in AREA_KINDS and what.strip()):
@@ -206,6 +231,9 @@ _text = _quoted(str)
 
 Bool = Annotated[bool, Strict(), Kind("boolean", True)]
 Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000), Kind("number", 64)]
+CountFromZero = Annotated[int, Strict(), Field(ge=0, le=1_000_000), Kind("number", 256)]
+Status = Annotated[int, Strict(), Field(ge=200, le=599), Kind("status code", 200)]
+ErrorStatus = Annotated[int, Strict(), Field(ge=400, le=599), Kind("status code", 503)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1), Kind("number, 0 to 1", 0.2)]
 SiteName = Annotated[str, Strict(), Kind("site", "shop")]
 TokenSite = Annotated[str, Strict(), Kind('site or "*"', "shop")]
@@ -238,6 +266,13 @@ AccessLogTarget = Annotated[
 ]
 Workers = Annotated[int | str, PlainValidator(_read_workers), Kind('number or "auto"', 4)]
 FieldName = Annotated[str, Strict(), AfterValidator(_lower_name), Kind("field name", "cache-tag")]
+ClientField = Annotated[
+    FieldName, AfterValidator(_let_through), Kind("field name", "true-client-ip")
+]
+ErrorStatuses = Annotated[
+    int | str, PlainValidator(_error_status), Kind('status code, "4xx" or "5xx"', 404)
+]
+Target = Annotated[str, Strict(), AfterValidator(_target), Kind("path", "/healthz")]
 Parameter = Annotated[str, Strict(), AfterValidator(_parameter), Kind("query parameter", "utm_*")]
 Name = Annotated[str, Strict(), AfterValidator(_name), Kind("name", "editors")]
 TokenHash = Annotated[

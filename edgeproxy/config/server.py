@@ -16,6 +16,7 @@ from edgeproxy.config.dialects import Dialects
 from edgeproxy.config.hashes import parse_hash
 from edgeproxy.config.section import Section
 from edgeproxy.config.urls import AiocacheStore, LmdbStore, cache_folder
+from edgeproxy.semantics.environment import ENVIRONMENTS, Environment
 
 if TYPE_CHECKING:
     from edgeproxy.config.hashes import SecretHash
@@ -27,9 +28,6 @@ GIB = 2**30
 Action: TypeAlias = Literal["purge", "purge-everything", "read", "issue-token"]
 ACTIONS: tuple[Action, ...] = ("purge", "purge-everything", "read", "issue-token")
 """Purging what is named, and a whole site; looking; issuing cache-buster tokens."""
-
-Environment: TypeAlias = Literal["production", "preview"]
-ENVIRONMENTS: tuple[Environment, ...] = ("production", "preview")
 
 
 class Certificate(Section):

@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from edgeproxy.config import scalars
 from edgeproxy.config.errors import InvalidSettings, Problem, did_you_mean
+from edgeproxy.config.failover import Balancing, Breaker, Check, Retries
 from edgeproxy.config.section import Section
 from edgeproxy.semantics.cache_control import DEFAULT_TARGETS
 from edgeproxy.semantics.freshness import FreshnessPolicy
 from edgeproxy.semantics.key import KeyPolicy
-from edgeproxy.semantics.storing import StoragePolicy
+from edgeproxy.semantics.storing import LASTING_ERRORS, StoragePolicy
 from edgeproxy.semantics.tags import DEFAULT_TAG_FIELDS, TagPolicy
 
 DAY = 86_400.0
@@ -81,6 +82,13 @@ class Pool(Section):
     keepalive: scalars.Duration = Field(
         default=15.0, description="how long an unused connection is kept for the next request"
     )
+    reuse_after_body: scalars.Bool = Field(
+        default=False,
+        description="keep connections that a request with a body went over, too; safe only where "
+        "the origin reads all bodies, whatever it answers: what it leaves unread it would take for "
+        "the next request",
+        examples=[True],
+    )
 
 
 class Tags(Section):
@@ -126,7 +134,7 @@ class Key(Section):
     ignore_query: tuple[scalars.Parameter, ...] = Field(
         default=(),
         description='query parameters that make no difference ("sid"; "utm_*" for all that begin '
-        "so); the origin still gets them",
+        "so)",
     )
     ignore_tracking: scalars.Bool = Field(
         default=False,
@@ -134,6 +142,17 @@ class Key(Section):
     )
     sort_query: scalars.Bool = Field(
         default=False, description="the order of query parameters makes no difference"
+    )
+    forward_ignored: scalars.Bool = Field(
+        default=False,
+        description="GET and HEAD go to the origin with the query as it was sent; if not, without "
+        "what is ignored, and sorted, as the key has it. What a page shows of an ignored parameter "
+        "is served to everybody",
+    )
+    max_bytes: scalars.Size = Field(
+        default=8192,
+        description="longest path and query of what is stored; longer ones pass through",
+        examples=["2KiB"],
     )
 
 
@@ -193,6 +212,19 @@ class Cache(Section):
         default=False,
         description="store responses with Set-Cookie as RFC 9111 allows; if not, only those that "
         "say `public`",
+    )
+    store_errors: tuple[scalars.ErrorStatuses, ...] = Field(
+        default=tuple(sorted(LASTING_ERRORS)),
+        description='status codes of errors that are stored as RFC 9111 allows ("4xx", "5xx": all '
+        "such); what one reader's odd request brings about should not be everybody's",
+        examples=[[404, 410, 451, "5xx"]],
+    )
+    deception_armour: scalars.Bool = Field(
+        default=True,
+        description="store nothing whose Content-Type is not what its URL's extension promises "
+        "(HTML under /account/x.css), unless the response itself says how long it is fresh, or "
+        "`public`",
+        examples=[False],
     )
     store_unframed: scalars.Bool = Field(
         default=False,
@@ -272,6 +304,12 @@ class Site(Section):
         description='the Host that the origin sees: "pass" (the reader\'s), "origin" (the '
         "origin URL's), or a host name",
     )
+    let_through: tuple[scalars.ClientField, ...] = Field(
+        default=(),
+        description="request fields that go on to the origin as clients sent them, though they can "
+        "change what is stored for everybody, and are withheld otherwise",
+        examples=[["true-client-ip"]],
+    )
     cache_status: scalars.Bool = Field(
         default=True,
         description="say in Cache-Status how each request was answered (RFC 9211)",
@@ -283,6 +321,16 @@ class Site(Section):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="how long an origin may take")
     pool: Pool = Field(default_factory=Pool, description="connections to each origin, per worker")
+    balancing: Balancing = Field(
+        default_factory=Balancing, description="which of several origins gets a request"
+    )
+    check: Check = Field(default_factory=Check, description="how to ask an origin if it is well")
+    breaker: Breaker = Field(
+        default_factory=Breaker, description="when an origin is passed over for its failures"
+    )
+    retries: Retries = Field(
+        default_factory=Retries, description="how much may be repeated on another origin"
+    )
     tags: Tags = Field(default_factory=Tags, description="names to purge responses by")
     key: Key = Field(default_factory=Key, description="which URLs are the same page")
     ttl: Ttl = Field(default_factory=Ttl, description="how long responses stay fresh")
@@ -307,7 +355,12 @@ class Site(Section):
         )
 
     def storage_policy(self) -> StoragePolicy:
-        return StoragePolicy(share_set_cookie=self.cache.share_set_cookie, targets=self._targets())
+        return StoragePolicy(
+            share_set_cookie=self.cache.share_set_cookie,
+            targets=self._targets(),
+            errors=self._stored_errors(),
+            armour=self.cache.deception_armour,
+        )
 
     def key_policy(self) -> KeyPolicy:
         return KeyPolicy(
@@ -322,6 +375,14 @@ class Site(Section):
             max_tags=self.tags.max_tags,
             max_tag_bytes=self.tags.max_tag_bytes,
             max_total_bytes=self.tags.max_total_bytes,
+        )
+
+    def _stored_errors(self) -> frozenset[int]:
+        classes = {"4xx": range(400, 500), "5xx": range(500, 600)}
+        return frozenset(
+            status
+            for each in self.cache.store_errors
+            for status in ((each,) if isinstance(each, int) else classes[each])
         )
 
     def _targets(self) -> tuple[bytes, ...]:

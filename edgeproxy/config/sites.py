@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgeproxy.config.addresses import normal_host
-from edgeproxy.config.server import Environment
+from edgeproxy.semantics.environment import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgeproxy.config.addresses import Network
+    from edgeproxy.config.failover import Balancing, Breaker, Check, Retries
     from edgeproxy.config.model import Config
     from edgeproxy.config.site import Origin, Pool, RequestCacheControl, Site, Timeouts
     from edgeproxy.semantics.freshness import FreshnessPolicy
@@ -28,6 +29,12 @@ class SitePolicy:
     freshness: FreshnessPolicy
     storage: StoragePolicy
     key: KeyPolicy
+    forward_ignored: bool
+    """The origin gets the query as it was sent."""
+    max_target_bytes: int
+    """Longest path and query of what is stored."""
+    let_through: frozenset[bytes]
+    """Request fields that are not withheld from the origin."""
     tags: TagPolicy
     debug_tags: bool
     """Readers may see the tag fields."""
@@ -48,6 +55,10 @@ class SitePolicy:
     """ "pass", "origin", or what to send."""
     timeouts: Timeouts
     pool: Pool
+    balancing: Balancing
+    check: Check
+    breaker: Breaker
+    retries: Retries
     purge_networks: tuple[Network, ...]
     """Clients that may purge at the public port."""
     purge_tokens: bool
@@ -61,6 +72,9 @@ class SitePolicy:
             freshness=site.freshness_policy(),
             storage=site.storage_policy(),
             key=site.key_policy(),
+            forward_ignored=site.key.forward_ignored,
+            max_target_bytes=site.key.max_bytes,
+            let_through=frozenset(name.encode() for name in site.let_through),
             tags=site.tag_policy(),
             debug_tags=site.tags.debug,
             cache_status=site.cache_status,
@@ -76,6 +90,10 @@ class SitePolicy:
             host_header=site.host_header,
             timeouts=site.timeouts,
             pool=site.pool,
+            balancing=site.balancing,
+            check=site.check,
+            breaker=site.breaker,
+            retries=site.retries,
             purge_networks=site.varnish.networks,
             purge_tokens=site.varnish.tokens,
         )

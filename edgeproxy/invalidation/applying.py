@@ -6,12 +6,10 @@ does. It keeps an event loop's interpreter out of work that may concern a millio
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeproxy.cache.changes import Changes, Sweep
-from edgeproxy.cache.disk import WriteWatch
-from edgeproxy.cache.errors import StoreError, StoreUnusable
+from edgeproxy.cache.disk import translated
+from edgeproxy.cache.errors import StoreError
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.snapshot import Snapshot
-from edgeproxy.cache.writer import Writer
 from edgeproxy.invalidation.picking import Walk
 from edgeproxy.invalidation.record import Effect  # noqa: TC001 - in annotations that are read
 from edgeproxy.invalidation.selectors import Mode, Selector
@@ -33,13 +30,14 @@ if TYPE_CHECKING:
 
     from edgeproxy.invalidation.record import Record
 
-ROWS = 1000
-"""Rows that one transaction changes at most."""
+ROWS = 500
+"""Rows that one transaction changes at most: LMDB holds some five pages of 4 KiB for each of them
+until it commits."""
 _SELECTORS = 300
 """Steps of walks that one step takes at most."""
 _NICENESS = 1
-_KILL_SECONDS = 5.0
-_LENGTH = 8
+LENGTH = 8
+"""Bytes of the length that what is due is preceded by."""
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -106,61 +104,22 @@ class Application:
         return actions
 
 
-async def apply_elsewhere(place: Place) -> None:
-    """Have it applied by a process of its own; it is killed on cancellation.
-
-    Raises StoreUnusable where that did not work: what it did stays done.
-    """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        stdin=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    try:
-        with suppress(ConnectionError):
-            process.stdin.write(_framed(place))
-            await process.stdin.drain()
-        told = await process.stderr.read()
-        await process.wait()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            process.kill()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _KILL_SECONDS)
-        raise
-    finally:
-        # Open until here: the process must not outlive this one.
-        process.stdin.close()
-    if process.returncode:
-        reason = told.decode(errors="replace").strip().rpartition("\n")[2]
-        raise StoreUnusable(f"{place.directory} could not be swept: {reason}")
-
-
 def apply_to(place: Place, rest: Callable[[float], None]) -> None:
     """Apply it to that index, resting between steps for so many seconds as each says."""
     index = Index(Path(place.directory), place.max_bytes, place.journal_id)
     try:
         changes = Changes(index, place.max_bytes, time.time)
-        writer = Writer(index, WriteWatch(index.directory))
         application = Application(place.due)
         while not application.done:
             began = time.monotonic()
             with Snapshot([index]) as snapshot:
                 actions = application.step(snapshot, ROWS)
             if actions:
-                writer.apply(changes.sweep, actions)
+                with translated(index.directory), index.writing() as txn:
+                    changes.sweep(txn, actions)
             rest(time.monotonic() - began)
     finally:
         index.close()
-
-
-def _framed(place: Place) -> bytes:
-    message = msgspec.msgpack.encode(place)
-    return len(message).to_bytes(_LENGTH, "big") + message
 
 
 def _end_with_input() -> None:
@@ -173,7 +132,7 @@ def _end_with_input() -> None:
 def main() -> int:
     """Apply what standard input says; the exit status."""
     os.nice(_NICENESS)
-    length = int.from_bytes(sys.stdin.buffer.read(_LENGTH), "big")
+    length = int.from_bytes(sys.stdin.buffer.read(LENGTH), "big")
     try:
         place = msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=Place)
         threading.Thread(target=_end_with_input, daemon=True).start()

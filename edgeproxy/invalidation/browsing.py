@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgeproxy.cache.lists import WHOLE, List, Span, shortened
 from edgeproxy.cache.snapshot import Mark
-from edgeproxy.config.server import ENVIRONMENTS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 from edgeproxy.semantics.tags import is_group
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from edgeproxy.cache.snapshot import Snapshot
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
-    from edgeproxy.config.server import Environment
     from edgeproxy.invalidation.journal import LocalJournal
     from edgeproxy.invalidation.record import Buster, Record
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.invalidation.view import JournalView
+    from edgeproxy.semantics.environment import Environment
 
 MAX_LOOKED_AT = 2000
 """So many responses, or records, are looked at for one page, however few of them are wanted."""

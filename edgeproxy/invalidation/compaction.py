@@ -49,7 +49,7 @@ async def compact(
     cursor: bytes | None = None
     while True:
         began = time.monotonic()
-        cursor = await tier.expire_step(cursor, is_gone)
+        cursor, _ = await tier.expire_step(cursor, is_gone)
         if cursor is None:
             break
         # Readers' requests come first: no more than half of the time.

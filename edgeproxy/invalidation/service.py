@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeproxy.invalidation.counting import ENOUGH, Count
-from edgeproxy.invalidation.picking import most_used
+from edgeproxy.invalidation.ranking import most_used
 from edgeproxy.invalidation.record import Buster, Record
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.semantics.key import target_id

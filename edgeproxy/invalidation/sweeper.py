@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.invalidation.applying import Application, Place, apply_elsewhere, due_of
+from edgeproxy.invalidation.applying import Application, Place, due_of
 from edgeproxy.invalidation.compaction import make_room
+from edgeproxy.invalidation.elsewhere import apply_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,8 @@ _ROWS = 200
 """Rows that one step of a sweep changes here at most."""
 _OWN_STEPS = 10
 """Steps that a sweep takes here; what takes longer is left to a process of its own."""
+_PATIENCE = 10
+"""Steps that find nothing dead, after which the next one waits for the next upkeep."""
 
 
 class Sweeper:
@@ -75,6 +78,7 @@ class Sweeper:
         self._clock = clock
         self._is_dead = is_dead
         self._expiry_cursor: bytes | None = None
+        self._barren = _PATIENCE
 
     async def run(self) -> None:
         """Work until cancelled; what goes wrong is logged and tried again."""
@@ -163,18 +167,32 @@ class Sweeper:
 
         cursor: bytes | None = None
         while True:
-            cursor = await self._tier.expire_step(cursor, older)
+            cursor, _ = await self._tier.expire_step(cursor, older)
             if cursor is None:
                 return
 
     async def _make_room(self) -> None:
         """Space: what is dead goes, then what is least worth its bytes, then what they leave."""
-        self._expiry_cursor = await self._tier.expire_step(self._expiry_cursor, self._is_dead)
+        await self._expire()
         await make_room(self._tier, self._clock)
         trimmed = False
         while not trimmed:
             trimmed = await _in_thread(self._journal.trim, self._tier.settled)
         await _in_thread(self._journal.make_room)
+
+    async def _expire(self) -> None:
+        """A few rows if none of them is dead; as long as some are, one step after the other."""
+        until = time.monotonic() + _UPKEEP_INTERVAL
+        while time.monotonic() < until:
+            began = time.monotonic()
+            self._expiry_cursor, gone = await self._tier.expire_step(
+                self._expiry_cursor, self._is_dead
+            )
+            self._barren = 0 if gone else self._barren + 1
+            if self._expiry_cursor is None or self._barren >= _PATIENCE:
+                return
+            # Readers' requests come first: no more than half of the time.
+            await asyncio.sleep(time.monotonic() - began)
 
     def _elect(self) -> bool:
         if self._lock_fd is None:

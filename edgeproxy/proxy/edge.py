@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeproxy.cache.evict import DROPPED_BUSTERS, DROPPED_VARIANTS
 from edgeproxy.cache.memory import MemoryTier
 from edgeproxy.cache.permissions import mend_permissions
 from edgeproxy.cache.store import open_tier
@@ -33,6 +34,8 @@ from edgeproxy.proxy.intake import Intake
 from edgeproxy.proxy.keeping import Keeping
 from edgeproxy.proxy.lookup import Lookup
 from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
+from edgeproxy.proxy.origins.checks import Checks
+from edgeproxy.proxy.origins.health import Verdicts
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
@@ -42,6 +45,7 @@ from edgeproxy.proxy.retrieving import Retrieving
 from edgeproxy.proxy.server import EdgeServer
 from edgeproxy.proxy.serving import Serving
 from edgeproxy.proxy.sharing import Sharing
+from edgeproxy.proxy.tally import Tally
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.pool import PoolState
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refused import Refused
 
@@ -79,6 +84,10 @@ class Place:
     """Each worker's counters of fetches in flight."""
     remembered: memoryview
     """The slots of `RememberedTargets`."""
+    tallies: Sequence[memoryview]
+    """Each worker's counts of what it did not store."""
+    verdicts: memoryview
+    """What checks say of the origins."""
 
 
 class Edge:
@@ -104,6 +113,7 @@ class Edge:
         self._closing = AsyncExitStack()
         self._memory = MemoryTier(config.memory.max_bytes)
         self._uncacheable = UncacheableKeys()
+        self.tally = Tally(place.tallies, place.worker)
         self._backoff = RefreshBackoff()
         self._purger: Purger | None = None
         self._compacting: asyncio.Task[Compacted] | None = None
@@ -151,7 +161,7 @@ class Edge:
         lookup = Lookup(self._memory, self.tier, self.view, remembered, memory_object)
         incomplete = Incomplete(self.tier, lookup, self.view)
         keeping = Keeping(
-            self.tier, lookup, incomplete, self.view, self._uncacheable, self._backoff
+            self.tier, lookup, incomplete, self.view, self._uncacheable, self._backoff, self.tally
         )
         fetching = Fetching(
             FetchParts(
@@ -169,7 +179,11 @@ class Edge:
             )
         )
         refreshing = Refreshing(fetching, keeping, self._backoff, clock)
-        self._pools = Pools(clock)
+        verdicts = Verdicts(place.verdicts)
+        self._checks = Checks(verdicts, claims)
+        self._closing.push_async_callback(self._checks.close)
+        self._checks.watch(self.sites.policies.values())
+        self._pools = Pools(clock, verdicts=verdicts)
         self._closing.push_async_callback(self._pools.close)
         self._closing.push_async_callback(fetching.close)
         self.jobs = Jobs(place.runtime_dir / "jobs")
@@ -254,11 +268,13 @@ class Edge:
         self._memory.clear()
         self._configure_fast()
         self._pools.reload(self.sites.policies.values())
+        self._checks.watch(self.sites.policies.values())
 
     def _configure_fast(self) -> None:
         config = self._config
         log = None if config.log.access == "off" else self._access_log
         self._fast.configure(self._handler.intake, config.limits, log)
+        self._handler.access_log = log
 
     def begin_drain(self) -> None:
         """Close idle connections, and each other one after its answer."""
@@ -285,6 +301,20 @@ class Edge:
     def now(self) -> float:
         """The time, in seconds since the epoch."""
         return self._clock()
+
+    @property
+    def dropped_variants(self) -> int:
+        """Variants that gave way to newer ones of their URL, in the store's life."""
+        return self.tier.counter(DROPPED_VARIANTS)
+
+    @property
+    def dropped_busters(self) -> int:
+        """The same of `cb:` copies."""
+        return self.tier.counter(DROPPED_BUSTERS)
+
+    def origins(self, site: str) -> PoolState:
+        """How the origins of a site that there is do, as this worker sees them."""
+        return self._pools.of(self.sites.policies[site]).state()
 
     def explain(self, found: Iterable[StoredResponse]) -> list[Explanation]:
         """All about some stored responses of sites that there are."""

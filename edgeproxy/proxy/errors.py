@@ -3,6 +3,7 @@
 EdgeError
 ├── OriginFailed
 │   ├── OriginUnreachable     502  no connection: refused, no such name, TLS not good
+│   ├── CircuitOpen           502  or 504: it has failed too often a moment ago to be asked now
 │   ├── OriginBusy            503  too many requests wait for a connection
 │   ├── OriginTimedOut        504  too late: a free connection, connecting, first byte, ...
 │   ├── OriginDisconnected    502  the connection ended before the response's head did
@@ -33,7 +34,7 @@ class EdgeError(Exception):
     @property
     def disconnected(self) -> bool:
         """Whether the edge is what RFC 9111 4.2.4 calls disconnected."""
-        return self.detail in (OriginUnreachable.detail, OriginDisconnected.detail)
+        return self.detail in _DISCONNECTED
 
 
 class OriginFailed(EdgeError):
@@ -44,6 +45,17 @@ class OriginUnreachable(OriginFailed):
     """No connection to the origin."""
 
     detail = "origin-unreachable"
+
+
+class CircuitOpen(OriginFailed):
+    """All origins have failed too often a moment ago: the reader is spared the wait."""
+
+    detail = "origin-circuit-open"
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__("the origin has failed too often; it will be tried again in a moment")
+        if late:
+            self.status = 504
 
 
 class OriginBusy(OriginFailed):
@@ -68,6 +80,9 @@ class OriginDisconnected(OriginFailed):
     """The connection ended before the response's head did."""
 
     detail = "origin-disconnected"
+
+
+_DISCONNECTED = (OriginUnreachable.detail, CircuitOpen.detail, OriginDisconnected.detail)
 
 
 class OriginProtocolError(OriginFailed):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from aiohttp import hdrs
 
@@ -113,6 +113,7 @@ class LengthBody:
     """A body of a known length (RFC 9112 6.2)."""
 
     __slots__ = ("_left",)
+    trailed: ClassVar[bool] = False
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -134,13 +135,15 @@ class ChunkedBody:
     `take` raises `Refused` on lines and trailers that are longer than anybody needs.
     """
 
-    __slots__ = ("_left", "_line", "_trailers", "done")
+    __slots__ = ("_left", "_line", "_trailers", "done", "trailed")
 
     def __init__(self) -> None:
         self._left = 0
         self._line = b""
         self._trailers: int | None = None
         self.done = False
+        self.trailed = False
+        """Fields have come behind the last chunk (RFC 9112 7.1.2)."""
 
     def take(self, data: bytes) -> int:
         """How many bytes of `data` belong to the body."""
@@ -169,6 +172,7 @@ class ChunkedBody:
             if self._trailers > _MAX_TRAILERS:
                 raise Refused(400, "trailers-too-large")
             self.done = line == b"\r\n"
+            self.trailed = self.trailed or not self.done
             return
         match = _CHUNK_LINE.match(line)
         if match is None:
@@ -178,6 +182,14 @@ class ChunkedBody:
             self._left = size + 2  # and the CRLF behind it
         else:
             self._trailers = 0
+
+
+def asks_to_close(message: RawRequestMessage) -> bool:
+    """Whether `close` is among the connection options, whatever stands beside it (RFC 9112 9.3)."""
+    lines = message.headers.getall(hdrs.CONNECTION, ())
+    return any(
+        option.strip(" \t").lower() == "close" for line in lines for option in line.split(",")
+    )
 
 
 def body_framing(message: RawRequestMessage) -> LengthBody | ChunkedBody | None:

@@ -106,6 +106,8 @@ class Handler:
         """How a request is answered right now."""
         self._passing = Passing(parts.passed, pools)
         self.purger: Purger | None = None
+        self.access_log: AccessSink | None = parts.access_log
+        """None where nobody reads it."""
 
     async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is an answer too, or an end that shows."""
@@ -135,7 +137,8 @@ class Handler:
             log.exception("answering %s failed", exchange.target)
             await exchange.crash()
         finally:
-            parts.access_log(exchange.record())
+            if self.access_log is not None:
+                self.access_log(exchange.record())
         return exchange.reply
 
     async def _answer(

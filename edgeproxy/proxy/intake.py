@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from edgeproxy.config.addresses import within
+from edgeproxy.proxy.decide import LOOKED_UP
 from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
@@ -49,7 +50,7 @@ class Intake:
             version="1.0" if raw.version.minor == 0 else "1.1",
             secure=secure,
             peer=peer_address(raw.remote),
-            has_body=raw.can_read_body,
+            has_body=raw.body_exists,
         )
 
     def request(
@@ -85,9 +86,10 @@ class Intake:
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         _, forwarded_target = split_cache_buster(target.path_and_query)
+        keyed = method in LOOKED_UP and not policy.forward_ignored
         return EdgeRequest(
             method=method,
-            target=forwarded_target,
+            target=key.target if keyed else forwarded_target,
             version=version,
             fields=fields,
             upgrade=_upgrade(sent, version),

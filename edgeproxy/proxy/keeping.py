@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.proxy.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Keeping:
         view: JournalView,
         uncacheable: UncacheableKeys,
         backoff: RefreshBackoff,
+        tally: Tally,
     ) -> None:
         self._tier = tier
         self._lookup = lookup
@@ -62,6 +64,7 @@ class Keeping:
         self._view = view
         self._uncacheable = uncacheable
         self._backoff = backoff
+        self._tally = tally
 
     def storable(
         self,
@@ -73,6 +76,19 @@ class Keeping:
         part: bool = False,
     ) -> tuple[str, StoredResponse | None]:
         """The response as it would be stored, or why not; `part`: a range was asked for."""
+        refusal, response = self._storable(request, answer, position, found, part=part)
+        self._tally.note(refusal)
+        return refusal, response
+
+    def _storable(
+        self,
+        request: EdgeRequest,
+        answer: OriginAnswer,
+        position: int,
+        found: Found | None,
+        *,
+        part: bool,
+    ) -> tuple[str, StoredResponse | None]:
         policy, key = request.policy, request.key
         if (
             found is not None
@@ -84,9 +100,9 @@ class Keeping:
         part = part and answer.status == 206
         # RFC 9111 3.3: a 206 may be stored as if it were an incomplete 200.
         status = 200 if part else answer.status
-        refusal = may_store(
-            b"GET", request.fields, status, answer.fields, policy.storage, policy.freshness
-        )
+        if len(key.target) > policy.max_target_bytes:
+            return "key-too-long", None
+        refusal = _refusal(request, status, answer.fields)
         if refusal is not None:
             return refusal, None
         if not answer.response.framed and not policy.store_unframed:
@@ -188,9 +204,7 @@ class Keeping:
         """Store a variant once more, as the response to this request too (RFC 9111 4.1, 4.3.3)."""
         policy = request.policy
         fields = freshen(Fields(chosen.fields), answer.fields)
-        refusal = may_store(
-            b"GET", request.fields, chosen.status, fields, policy.storage, policy.freshness
-        )
+        refusal = _refusal(request, chosen.status, fields)
         names = vary_names(fields)
         if refusal is not None or names is None:
             return None
@@ -233,13 +247,10 @@ class Keeping:
         None where it is gone, or where a response with such fields would not be stored for all who
         get this one now: a 304 may bear one reader's cookie, or call private what was not.
         """
-        policy = request.policy
         fields = freshen(found.fields, answer.fields)
         # RFC 9111 3.3: a 206 is stored as if it were an incomplete 200.
         status = 200 if found.stored.incomplete else found.stored.status
-        refusal = may_store(
-            b"GET", request.fields, status, fields, policy.storage, policy.freshness
-        )
+        refusal = _refusal(request, status, fields)
         if refusal is not None or vary_names(fields) != tuple(
             name for name, _ in found.stored.selecting
         ):
@@ -280,6 +291,20 @@ class Keeping:
             await self._tier.delete([stored.id])
         except StoreError as error:
             warn(log, error, "%s is not removed: %s", stored.url, error)
+
+
+def _refusal(request: EdgeRequest, status: int, fields: Fields) -> str | None:
+    """Why a response with that status and these fields may not be stored; None if it may."""
+    policy = request.policy
+    return may_store(
+        b"GET",
+        request.fields,
+        status,
+        fields,
+        policy.storage,
+        policy.freshness,
+        request.key.target,
+    )
 
 
 def _tags(fields: Fields, request: EdgeRequest) -> tuple[str, ...]:

@@ -40,8 +40,12 @@ class Places:
     """So many may have one at a time; the others get theirs in the order in which they came."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self._count = self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        return self._count - self._free
 
     def take(self) -> bool:
         """Take one, if one is free."""
@@ -79,6 +83,9 @@ class Lease:
         self.protocol = connection.protocol
         self.reused = self.protocol.exchanges > 0
         self._uploading = upload
+        # An origin that does not read the body takes it for the next request, and its answer to
+        # that would be taken for somebody else's.
+        self._single_use = upload and not connections.reuse_after_body
         self._connections = connections
         self._connection: Connection | None = connection
 
@@ -101,7 +108,7 @@ class Lease:
         if not keep:
             self.protocol.abort()
             connection.close()
-        elif self.protocol.end():
+        elif self.protocol.end() and not self._single_use:
             self._connections.keep(connection)
         else:
             connection.close()
@@ -117,6 +124,7 @@ class Connections:
 
     def __init__(self, origin: Origin, timeouts: Timeouts, pool: Pool) -> None:
         self.retired = False
+        self.reuse_after_body = pool.reuse_after_body
         self._url = origin.url
         self._tls = origin.tls
         self._timeouts = timeouts
@@ -132,6 +140,11 @@ class Connections:
         self._uploads = Places(max(1, pool.max_connections - reserved))
         self._waiting = 0
         self._request: ClientRequest | None = None
+
+    @property
+    def load(self) -> int:
+        """Requests that have a connection, or wait for one."""
+        return self._free.taken + self._waiting
 
     async def lease(self, *, upload: bool = False) -> Lease:
         """A connection, kept or new, as soon as there may be one more; `upload`: for a request with
@@ -154,6 +167,16 @@ class Connections:
             if upload:
                 self.give_back_upload()
             raise
+
+    def lease_kept(self) -> Lease | None:
+        """A kept connection, where nobody has to wait for it; for a request without a body."""
+        if not self._free.take():
+            return None
+        connection = self._take_kept()
+        if connection is None:
+            self.give_back()
+            return None
+        return Lease(self, connection, upload=False)
 
     async def _wait_for_turn(self, places: Places) -> None:
         if self._waiting >= MAX_QUEUE:

@@ -66,28 +66,26 @@ async def ask(lease: Lease, request: OriginRequest, timeouts: Timeouts) -> Answe
         raise _disconnected(lease)
     protocol.begin(head_only=request.method == b"HEAD", plain=request.body is None)
     transport.write(request.head)
-    upload = None
-    if request.body is not None:
-        upload = Upload(
-            protocol,
-            request.body,
-            request.length,
-            expects=request.expects,
-            stall=timeouts.between_bytes,
-            on_end=lease.body_over,
-        )
+    if request.body is None:
+        return Answered(*await _final(lease, request, None, timeouts.first_byte), None)
+    upload = Upload(
+        protocol,
+        request.body,
+        request.length,
+        expects=request.expects,
+        stall=timeouts.between_bytes,
+        on_end=lease.body_over,
+    )
     try:
         head, payload = await _final(lease, request, upload, timeouts.first_byte)
-        if upload is not None:
-            if head.status >= REFUSALS:
-                await upload.stop()
-            else:
-                upload.go_on()
-    except BaseException as error:
-        if upload is not None:
+        if head.status >= REFUSALS:
             await upload.stop()
-            if upload.failure is not None and isinstance(error, Exception):
-                raise upload.failure from None
+        else:
+            upload.go_on()
+    except BaseException as error:
+        await upload.stop()
+        if upload.failure is not None and isinstance(error, Exception):
+            raise upload.failure from None
         raise
     return Answered(head, payload, upload)
 
@@ -108,7 +106,12 @@ async def _final(
     try:
         while True:
             start_waiting()
-            head, payload = await _next(lease)
+            try:
+                head, payload = await protocol.message()
+            except HttpProcessingError as error:
+                raise OriginProtocolError("the origin's response is not HTTP") from error
+            except (ClientError, OSError) as error:
+                raise _disconnected(lease) from error
             if head.status >= 200:
                 return head, payload
             if head.status == 101:
@@ -124,15 +127,6 @@ async def _final(
     finally:
         if upload is not None:
             upload.when_done(None)
-
-
-async def _next(lease: Lease) -> tuple[ResponseHead, StreamReader | bytes]:
-    try:
-        return await lease.protocol.message()
-    except HttpProcessingError as error:
-        raise OriginProtocolError("the origin's response is not HTTP") from error
-    except (ClientError, OSError) as error:
-        raise _disconnected(lease) from error
 
 
 def _disconnected(lease: Lease) -> OriginDisconnected:

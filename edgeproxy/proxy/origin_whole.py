@@ -40,13 +40,13 @@ def whole_response(data: bytes, *, head_only: bool) -> tuple[ResponseHead, bytes
         or len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(lines)
     ):
         return None
-    raw = []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not is_token(name):
-            return None
-        raw.append((name, value.strip(b" \t")))
-    fields = Fields(raw)
+    parted = [line.partition(b":") for line in lines]
+    names = [name for name, _, _ in parted]
+    if b"" in names or b"" in [colon for _, colon, _ in parted]:
+        return None
+    if names and not is_token(b"".join(names)):
+        return None
+    fields = Fields([(name, value.strip(b" \t")) for name, _, value in parted])
     status = int(status_line[1])
     if b"transfer-encoding" in fields or b"upgrade" in fields:
         return None

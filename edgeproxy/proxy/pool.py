@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 import msgspec
 
-from edgeproxy.proxy.errors import OriginFailed, OriginTimedOut, OriginUnreachable
-from edgeproxy.proxy.upstream import OriginClient
+from edgeproxy.proxy.errors import CircuitOpen, OriginFailed
+from edgeproxy.proxy.origins.asking import Asking
+from edgeproxy.proxy.origins.balancing import Balancer
+from edgeproxy.proxy.origins.failures import Failure, never_left
+from edgeproxy.proxy.origins.member import Member, Rank
+from edgeproxy.proxy.origins.retry_budget import RetryBudget
 from edgeproxy.semantics.cache_control import SURROGATE
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
@@ -18,17 +22,15 @@ from edgeproxy.semantics.forwarding import end_to_end, forwarded_request_fields,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from edgeproxy.config.site import Origin
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.proxy.origin_exchange import OnInterim
+    from edgeproxy.proxy.origins.health import Verdicts
+    from edgeproxy.proxy.origins.member import OriginState
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.upstream import OriginResponse
 
-log = logging.getLogger(__name__)
-
-_AVOIDED: Final = 10.0
-"""Seconds for which an origin that could not be reached is asked after the others."""
 _PSEUDONYM: Final = "edgeproxy"
+_GOOD: Final = Rank.GOOD
 
 
 class OriginAnswer(msgspec.Struct, frozen=True):
@@ -44,43 +46,40 @@ class OriginAnswer(msgspec.Struct, frozen=True):
     """When the head had come."""
 
 
-class _Member:
-    """One of the origins, and whether it is known to be down."""
+class PoolState(msgspec.Struct, frozen=True):
+    """How a site's origins do, as one worker sees them."""
 
-    def __init__(self, site: str, origin: Origin, client: OriginClient) -> None:
-        self.authority = origin.url.authority
-        self.client = client
-        self.avoided_until = 0.0
-        self._what = f"{site}: the origin {origin.url}"
-        self._down = False
-
-    def failed(self, error: OriginFailed, now: float) -> None:
-        self.avoided_until = now + _AVOIDED
-        if not self._down:
-            self._down = True
-            log.warning("%s does not answer: %s (%s)", self._what, error, error.__cause__)
-
-    def answered(self) -> None:
-        self.avoided_until = 0.0
-        if self._down:
-            self._down = False
-            log.info("%s answers again", self._what)
+    origins: tuple[OriginState, ...]
+    repeated: int
+    """Requests that went to another origin after one had failed."""
+    not_repeated: int
+    """Those that might have, but for the retry budget."""
+    refused: int
+    """Those for which no origin was asked, because all circuits were open."""
 
 
 class OriginPool:
-    """The origins of one site, asked in turn. Make it inside a running loop."""
+    """The origins of one site. Make it inside a running loop."""
 
     def __init__(
-        self, policy: SitePolicy, clock: Callable[[], float], pseudonym: str = _PSEUDONYM
+        self,
+        policy: SitePolicy,
+        clock: Callable[[], float],
+        pseudonym: str = _PSEUDONYM,
+        verdicts: Verdicts | None = None,
     ) -> None:
+        """`verdicts`: what checks say of the origins."""
         self.policy = policy
         self._clock = clock
         self._pseudonym = pseudonym
-        self._members = [
-            _Member(policy.name, origin, OriginClient(origin, policy.timeouts, policy.pool))
-            for origin in policy.origins
-        ]
-        self._next = 0
+        self._members = [Member(policy, origin, verdicts) for origin in policy.origins]
+        self._only = self._members[0] if len(self._members) == 1 else None
+        self._balancer = Balancer(policy.balancing.method)
+        self._budget = RetryBudget(policy.retries.share, policy.retries.burst)
+        self._bad = frozenset(policy.breaker.statuses)
+        self._repeated = 0
+        self._not_repeated = 0
+        self._refused = 0
 
     async def send(
         self,
@@ -93,45 +92,142 @@ class OriginPool:
     ) -> OriginAnswer:
         """Send a request with these fields instead of its own, and give the origin's answer.
 
-        An origin that can't be reached is passed over for the next one. Raises an `OriginFailed`,
-        or what `OriginClient.send` lets pass.
+        Where an origin fails, another one is asked, if the request may be repeated and the budget
+        allows it. Raises an `OriginFailed`, or what `OriginClient.send` lets pass.
         """
         fields = self._fields(request, fields, upgrade=upgrade, has_body=body is not None)
-        interim = None if on_interim is None else self._interim(on_interim)
-        failure: OriginFailed | None = None
-        for member in self._in_order():
-            sent = self._clock()
-            try:
-                response = await member.client.send(
-                    request.method,
-                    request.target,
-                    self._with_host(request, fields, member),
-                    body,
-                    length,
-                    on_interim=interim,
-                    upgrade=upgrade,
-                )
-            except OriginUnreachable as error:
-                failure = error
-            except OriginTimedOut as error:
-                if error.stage != "connect":
-                    raise
-                failure = error
-            else:
-                member.answered()
-                return self._answer(response, sent)
-            member.failed(failure, self._clock())
-        assert failure is not None
-        raise failure
+        if (only := self._only) is not None:
+            if not only.breaker.closed and only.rank(self._clock(), may_fail=False) is None:
+                raise self._refusal()
+            interim = None if on_interim is None else self._interim(on_interim)
+            return await self._ask(only, request, fields, body, length, interim, upgrade, None)
+        asking = Asking(request, fields, body, length, upgrade)
+        if on_interim is not None:
+            asking.on_interim = asking.noting(self._interim(on_interim))
+        return await self._ask_several(asking)
 
-    def _in_order(self) -> list[_Member]:
-        members = self._members
-        if len(members) == 1:
-            return members
-        first, self._next = self._next, (self._next + 1) % len(members)
+    async def _ask_several(self, asking: Asking) -> OriginAnswer:
+        self._budget.earn()
+        asking.replay_body()
+        if (total := self.policy.timeouts.total) is not None:
+            asking.deadline = asyncio.get_running_loop().time() + total
+        untried = list(self._members)
+        answer: OriginAnswer | None = None
+        outcome: OriginAnswer | OriginFailed | None = None
+        try:
+            while (member := self._next(untried, asking, outcome)) is not None:
+                try:
+                    outcome = await self._ask(
+                        member,
+                        asking.request,
+                        asking.fields,
+                        asking.body(),
+                        asking.length,
+                        asking.on_interim,
+                        asking.upgrade,
+                        asking.deadline,
+                    )
+                except OriginFailed as error:
+                    outcome = error
+                    continue
+                if answer is not None:
+                    answer.response.release()
+                answer = outcome
+                if answer.status not in self._bad:
+                    return answer
+        except BaseException:
+            if answer is not None:
+                answer.response.abort()
+            raise
+        if answer is not None:
+            # Bad as it is, it says more than an error of the edge's own.
+            return answer
+        raise outcome if isinstance(outcome, OriginFailed) else self._refusal()
+
+    def _next(
+        self, untried: list[Member], asking: Asking, outcome: OriginAnswer | OriginFailed | None
+    ) -> Member | None:
+        """Which origin is asked next, after what the one before has come to, if any is."""
+        error = outcome if isinstance(outcome, OriginFailed) else None
+        if outcome is not None and not asking.may_go_on(error):
+            return None
         now = self._clock()
-        turn = members[first:] + members[:first]
-        return sorted(turn, key=lambda member: member.avoided_until > now)
+        rank: Rank | None
+        best: Rank | None = None
+        candidates: list[Member] = []
+        for member in untried:
+            if member.breaker.closed and not member.checked:
+                rank = _GOOD
+            else:
+                rank = member.rank(now, may_fail=asking.may_fail)
+            if rank is None or (best is not None and rank > best):
+                continue
+            if rank != best:
+                best, candidates = rank, []
+            candidates.append(member)
+        if not candidates:
+            return None
+        chosen = self._balancer.choose(candidates, now)
+        if outcome is None:
+            self._balancer.charge(chosen, now)
+        elif (error is not None and never_left(error)) or self._budget.spend():
+            self._repeated += 1
+        else:
+            self._not_repeated += 1
+            return None
+        untried.remove(chosen)
+        return chosen
+
+    async def _ask(
+        self,
+        member: Member,
+        request: EdgeRequest,
+        fields: Fields,
+        body: AsyncIterator[bytes] | None,
+        length: int | None,
+        on_interim: OnInterim | None,
+        upgrade: bool,
+        deadline: float | None,
+    ) -> OriginAnswer:
+        trial = member.begin()
+        sent = self._clock()
+        try:
+            response = await member.client.send(
+                request.method,
+                request.target,
+                self._with_host(request, fields, member),
+                body,
+                length,
+                on_interim=on_interim,
+                upgrade=upgrade,
+                deadline=deadline,
+            )
+        except OriginFailed as error:
+            now = self._clock()
+            member.failed(error, trial, now, now - sent, uploading=body is not None)
+            raise
+        except BaseException:
+            member.breaker.abandoned(trial)
+            raise
+        answer = self._answer(response, sent)
+        if answer.status in self._bad:
+            waited = answer.response_time - sent
+            member.answered_badly(
+                answer.status, trial, answer.response_time, waited, uploading=body is not None
+            )
+        else:
+            member.answered(trial, answer.response_time)
+        return answer
+
+    def _refusal(self) -> CircuitOpen:
+        self._refused += 1
+        return CircuitOpen(late=any(each.last_failure is Failure.LATE for each in self._members))
+
+    def state(self) -> PoolState:
+        """How the origins do."""
+        now = self._clock()
+        states = tuple(member.state(now) for member in self._members)
+        return PoolState(states, self._repeated, self._not_repeated, self._refused)
 
     def _fields(
         self, request: EdgeRequest, fields: Fields, *, upgrade: bool, has_body: bool
@@ -146,6 +242,7 @@ class OriginPool:
             pseudonym=self._pseudonym,
             method=request.method,
             peer=request.peer if request.trusted else None,
+            let_through=request.policy.let_through,
         )
         if not has_body or request.version == "1.0":
             # RFC 9110 10.1.1: without a body there is nothing to wait for, and HTTP/1.0 can't.
@@ -162,7 +259,7 @@ class OriginPool:
             forwarded = forwarded.plus((b"Connection", b"Upgrade"), (b"Upgrade", request.upgrade))
         return forwarded
 
-    def _with_host(self, request: EdgeRequest, fields: Fields, member: _Member) -> Fields:
+    def _with_host(self, request: EdgeRequest, fields: Fields, member: Member) -> Fields:
         match self.policy.host_header:
             case "pass":
                 host = request.authority or member.authority
@@ -198,6 +295,10 @@ class OriginPool:
             and policy.timeouts == self.policy.timeouts
             and policy.pool == self.policy.pool
             and policy.host_header == self.policy.host_header
+            and policy.balancing == self.policy.balancing
+            and policy.check == self.policy.check
+            and policy.breaker == self.policy.breaker
+            and policy.retries == self.policy.retries
         )
 
     def retire(self) -> None:
@@ -214,9 +315,15 @@ class OriginPool:
 class Pools:
     """The pools of all sites, kept over reloads as far as their settings are."""
 
-    def __init__(self, clock: Callable[[], float], pseudonym: str = _PSEUDONYM) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        pseudonym: str = _PSEUDONYM,
+        verdicts: Verdicts | None = None,
+    ) -> None:
         self._clock = clock
         self._pseudonym = pseudonym
+        self._verdicts = verdicts
         self._pools: dict[str, OriginPool] = {}
         self._retired: WeakSet[OriginPool] = WeakSet()
 
@@ -224,7 +331,8 @@ class Pools:
         """The pool of that site."""
         pool = self._pools.get(policy.name)
         if pool is None:
-            pool = self._pools[policy.name] = OriginPool(policy, self._clock, self._pseudonym)
+            pool = OriginPool(policy, self._clock, self._pseudonym, self._verdicts)
+            self._pools[policy.name] = pool
         return pool
 
     def reload(self, policies: Iterable[SitePolicy]) -> None:

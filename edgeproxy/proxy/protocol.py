@@ -9,7 +9,14 @@ from aiohttp import hdrs
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
-from edgeproxy.proxy.framing import HEAD_END, body_framing, check_beginning, read_head, too_large
+from edgeproxy.proxy.framing import (
+    HEAD_END,
+    asks_to_close,
+    body_framing,
+    check_beginning,
+    read_head,
+    too_large,
+)
 from edgeproxy.proxy.lingering import Lingering, reset
 from edgeproxy.proxy.refused import Refused
 from edgeproxy.semantics.errors import BadRequest
@@ -40,6 +47,7 @@ class EdgeProtocol(RequestHandler):
 
     __slots__ = (
         "_body",
+        "_broken",
         "_busy",
         "_fast",
         "_given_away",
@@ -76,6 +84,8 @@ class EdgeProtocol(RequestHandler):
         # The rest of the request's body; None once it has all come in.
         self._body: LengthBody | ChunkedBody | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
+        # The request's body is not what it says: nothing behind it can be read.
+        self._broken = False
         # A request is being answered.
         self._busy = False
         # An unfinished head, or what came in behind a request that is being answered.
@@ -97,7 +107,7 @@ class EdgeProtocol(RequestHandler):
         Not while its body is still coming: reading that to its end only to reuse the connection
         would let the client decide how long.
         """
-        closing = self._close or self._force_close or self._server.draining
+        closing = self._close or self._force_close or self._broken or self._server.draining
         return self._body is None and not closing
 
     def take_known(self) -> Unanswered | None:
@@ -198,9 +208,9 @@ class EdgeProtocol(RequestHandler):
         return
 
     def data_received(self, data: bytes) -> None:
-        if self._body is not None and not self._close:
+        if self._body is not None and not self._broken:
             data = data[self._feed_body(self._body, data) :]
-        if self._force_close or self._close or not data:
+        if self._force_close or self._close or self._broken or not data:
             return
         if not self._busy:
             if self._fast is not None and self._idles:
@@ -285,6 +295,8 @@ class EdgeProtocol(RequestHandler):
         body = body_framing(message)
         if payload.is_eof() != (body is None):
             raise Refused(400, "bad-request")
+        if asks_to_close(message):
+            message = message._replace(should_close=True)
         if head.method is not None:
             message = message._replace(method=head.method)
         if head.target is not None:
@@ -321,12 +333,15 @@ class EdgeProtocol(RequestHandler):
                 parser.feed_data(data[most:used])
                 agreed = agreed and payload.is_eof()
                 self._body = None
+                # The parser would take trailers for fields of the request behind them.
+                self._broken = body.trailed
         except Exception:
             agreed = False
         if agreed:
             return used
-        # Where this body ends, and the next request begins, can't be known any more.
-        self._close = True
+        # Where this body ends, and the next request begins, can't be known any more. Not `_close`:
+        # aiohttp would not even answer this request, if the one before it has just been answered.
+        self._broken = True
         payload.set_exception(BadRequest("bad-body"))
         return len(data)
 

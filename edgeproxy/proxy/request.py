@@ -18,7 +18,8 @@ class EdgeRequest(msgspec.Struct, frozen=True):
 
     method: bytes
     target: bytes
-    """What the origin is asked for, byte for byte: path and query, without a `cb:` segment."""
+    """What the origin is asked for: path and query, without a `cb:` segment. Of GET and HEAD it is
+    the key's, so that nothing that is in no key makes a stored response; else it is as sent."""
     version: str
     fields: Fields
     """As the client sent them, without those for its connection alone (RFC 9110 7.6.1): what the

@@ -200,13 +200,15 @@ class OriginClient:
         *,
         on_interim: OnInterim | None = None,
         upgrade: bool = False,
+        deadline: float | None = None,
     ) -> OriginResponse:
         """Send a request, and give its response as soon as the head has come.
 
         The fields go out as they are, but for those that frame the body: it has `length` bytes, or
         as many as come where that is None. `on_interim` is awaited for each 1xx response, but for
         the 100 that `expect` asks for: whoever sends the body is told by its being read. `upgrade`:
-        a 101 is welcome.
+        a 101 is welcome. `deadline`: when the whole must be over by the loop's clock, where that is
+        not `timeouts.total` from now on.
 
         A final response may come while the body is still on its way. If it refuses (300 and above),
         no more is sent; if not, both go on side by side.
@@ -231,7 +233,8 @@ class OriginClient:
         total = self._timeouts.total
         if total is None:
             return await self._send(request, None)
-        deadline = asyncio.get_running_loop().time() + total
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + total
         try:
             async with asyncio.timeout_at(deadline) as whole:
                 return await self._send(request, deadline)
@@ -251,13 +254,21 @@ class OriginClient:
         return await self._exchange(request, deadline)
 
     async def _exchange(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
-        lease = await self._connections.lease(upload=request.body is not None)
+        upload = request.body is not None
+        lease = None if upload else self._connections.lease_kept()
+        if lease is None:
+            lease = await self._connections.lease(upload=upload)
         try:
             answered = await ask(lease, request, self._timeouts)
         except BaseException:
             lease.end(keep=False)
             raise
         return OriginResponse(lease, answered, self._timeouts, deadline)
+
+    @property
+    def load(self) -> int:
+        """Requests that are under way, or wait for a connection."""
+        return self._connections.load
 
     def retire(self) -> None:
         """Keep no connections from now on: no more requests are to come."""

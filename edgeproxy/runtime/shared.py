@@ -4,9 +4,11 @@ Layout, in native byte order and with every area on cache lines of its own:
 
 | offset           | bytes | what                                                             |
 | 0                | 64    | the journal's positions; `SharedHead` knows what is where        |
-| 64 + slot * 8256 | 64    | one worker's words: who it is and how it fares                   |
+| 64 + slot * 8384 | 64    | one worker's words: who it is and how it fares                   |
 | the same + 64    | 8192  | its fetches in flight: a counting filter, 4096 counters, 16 bits |
+| the same + 8256  | 128   | what it did not store, by reason; the next worker counts on      |
 | after the slots  | 2^20  | the targets that were in some worker's memory: a byte each       |
+| after those      | 2^16  | what checks say of the origins: `Verdicts` knows what is where   |
 
 A word is written by one process only (a worker's by that worker, or by the supervisor once the
 worker is dead) and is read and written by one aligned machine instruction, because items of a cast
@@ -22,7 +24,10 @@ HEAD_BYTES = 64
 STATE_BYTES = 64
 FILTER_COUNTERS = 4096
 REMEMBERED_SLOTS = 1 << 20
-_SLOT_BYTES = STATE_BYTES + 2 * FILTER_COUNTERS
+TALLY_BYTES = 128
+_FILTER_END = STATE_BYTES + 2 * FILTER_COUNTERS
+_SLOT_BYTES = _FILTER_END + TALLY_BYTES
+VERDICTS_BYTES = 1 << 16
 
 # Indices of a slot's 64-bit words.
 _PID, _READY, _HEARTBEAT, _IN_FLIGHT, _CONNECTIONS = range(5)
@@ -35,12 +40,14 @@ _LATE_NANOSECONDS = 5_000_000_000
 class WorkerSlot:
     """One worker's words in the shared block."""
 
-    __slots__ = ("_words", "filter")
+    __slots__ = ("_words", "filter", "tally")
 
     def __init__(self, area: memoryview) -> None:
         self._words = area[:STATE_BYTES].cast("Q")
-        self.filter = area[STATE_BYTES:].cast("H")
+        self.filter = area[STATE_BYTES:_FILTER_END].cast("H")
         """4096 counters of fetches in flight, for whoever defines what is counted."""
+        self.tally = area[_FILTER_END:].cast("Q")
+        """16 counts that outlive the worker, for whoever defines what is counted."""
 
     @property
     def pid(self) -> int:
@@ -90,12 +97,14 @@ class SharedBlock:
 
     def __init__(self, slots: int) -> None:
         end = HEAD_BYTES + slots * _SLOT_BYTES
-        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS)
+        self._map = mmap.mmap(-1, end + REMEMBERED_SLOTS + VERDICTS_BYTES)
         whole = memoryview(self._map)
         self.head = whole[:HEAD_BYTES]
         self.slots = tuple(
             WorkerSlot(whole[start : start + _SLOT_BYTES])
             for start in range(HEAD_BYTES, end, _SLOT_BYTES)
         )
-        self.remembered = whole[end:]
+        self.remembered = whole[end : end + REMEMBERED_SLOTS]
         """A slot for each of the targets that were in some worker's memory, by a hash."""
+        self.verdicts = whole[end + REMEMBERED_SLOTS :]
+        """A word for each of the origins that are checked, by a hash."""

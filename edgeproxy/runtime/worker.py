@@ -116,6 +116,8 @@ class Worker:
             head=seat.block.head,
             filters=[slot.filter for slot in seat.block.slots],
             remembered=seat.block.remembered,
+            tallies=[slot.tally for slot in seat.block.slots],
+            verdicts=seat.block.verdicts,
         )
         self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
         self._admin = build_admin(

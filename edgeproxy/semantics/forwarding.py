@@ -45,30 +45,60 @@ _FOR_ALL: Final = frozenset(
 
 # What a proxy says of the client and its request. Origins build links, redirects and whole pages
 # from these, and none of them is in the cache key: from a stranger, one such field would be served
-# to everybody. All that begin with X-Forwarded- belong here too.
+# to everybody. All that begin with one of `_SAID_BY_PROXIES_BEGIN` belong here too.
 _SAID_BY_PROXIES: Final = frozenset(
     {
-        *(b"forwarded", b"x-host", b"x-original-host", b"x-http-host-override"),
-        *(b"x-scheme", b"x-url-scheme", b"front-end-https", b"x-original-forwarded-for"),
+        *(b"forwarded", b"x-forwarded", b"x-forwarder-for", b"x-original-forwarded-for"),
+        *(b"x-host", b"x-real-host", b"x-original-host", b"x-http-host-override", b"proxy-host"),
+        *(b"x-scheme", b"x-url-scheme", b"x-original-scheme", b"x-original-proto"),
+        *(b"front-end-https", b"x-arr-ssl", b"x-original-port", b"x-script-name"),
         *(b"x-real-ip", b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"true-client-ip"),
-        *(b"cf-connecting-ip", b"fastly-client-ip"),
+        *(b"x-remote-ip", b"x-remote-addr", b"remote-addr", b"x-originating-ip", b"x-proxyuser-ip"),
+        *(b"x-azure-clientip", b"x-azure-socketip", b"x-azure-fdid", b"x-nf-client-connection-ip"),
+        *(
+            b"fastly-client-ip",
+            b"fastly-ssl",
+            b"x-envoy-original-path",
+            b"x-envoy-external-address",
+        ),
+        *(b"x-vercel-forwarded-for", b"x-vercel-proxied-for"),
         # It makes origins send what only such a surrogate can make a page of.
         b"surrogate-capability",
     }
 )
+_SAID_BY_PROXIES_BEGIN: Final = (
+    *(b"x-forwarded-", b"forwarded-", b"cf-", b"cloudfront-", b"fly-", b"x-appengine-"),
+    *(b"x-vercel-ip-", b"x-real-client-"),
+)
 
-# Makes an origin answer for another target than the one that the key is made of, or (Proxy) turns
-# into an environment variable of CGI programs. Proxies pass these on unseen, so that even trusted
-# ones vouch for none of them.
-# X-Purge-Token is a secret, meant for this edge.
+# Makes an origin answer for another target than the one that the key is made of, or with an inner
+# step of making a page, or (Proxy) turns into an environment variable of CGI programs. Proxies pass
+# these on unseen, so that even trusted ones vouch for none of them.
 _NEVER_FORWARDED: Final = frozenset(
-    {b"x-original-url", b"x-rewrite-url", b"proxy", b"x-purge-token"}
+    {
+        *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-rewrite-uri"),
+        *(b"x-override-url", b"x-http-path-override", b"x-http-destinationurl", b"x-proxy-url"),
+        # Next.js says these to itself.
+        *(b"x-middleware-subrequest", b"x-middleware-rewrite", b"x-matched-path"),
+        *(b"x-now-route-matches", b"x-invoke-path", b"x-invoke-query", b"x-invoke-status"),
+        b"x-invoke-output",
+        *(b"proxy", b"x-purge-token"),
+    }
 )
 
 # The same for the method. Beyond GET and HEAD nothing is cached, and clients that can send no
 # other method than POST depend on them.
 _METHOD_OVERRIDES: Final = frozenset(
-    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
+    {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-method"}
+)
+
+# Nobody can have these let through: Proxy (CVE-2016-5385), a secret that is meant for this edge,
+# and what the edge writes itself.
+_NEVER_LET_THROUGH: Final = frozenset(
+    {
+        *(b"proxy", b"x-purge-token", b"forwarded"),
+        *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
+    }
 )
 _KEYED_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
@@ -77,6 +107,7 @@ _COUNTED_METHODS: Final = frozenset({b"OPTIONS", b"TRACE"})
 _REPLACED: Final = frozenset(
     {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
 )
+_KEEP_ALIVE: Final = (b"keep-alive",)
 _UNKNOWN: Final = b"unknown"  # RFC 7239 6.2
 
 _LONGEST_NAME: Final = 64
@@ -89,7 +120,7 @@ _LONGEST_NODE: Final = 64
 def end_to_end(fields: Fields) -> Fields:
     """The fields that are to be passed on, and may be stored (RFC 9110 7.6.1, RFC 9111 3.1)."""
     connection = fields.get_all(b"connection")
-    if not connection:
+    if not connection or connection == _KEEP_ALIVE:
         return fields.without(HOP_BY_HOP)
     named = {option.lower() for option in list_members(connection)}
     return fields.without(HOP_BY_HOP | (named - _FOR_ALL))
@@ -106,6 +137,7 @@ def forwarded_request_fields(
     pseudonym: str,
     method: bytes = b"GET",
     peer: str | None = None,
+    let_through: frozenset[bytes] = frozenset(),
 ) -> Fields:
     """A request's fields as the origin is to see them, Host as received.
 
@@ -116,10 +148,13 @@ def forwarded_request_fields(
     named; None if the client itself is at the other end, or the proxy is to stay unnamed.
 
     What an untrusted client says in such fields is replaced (RFC 7239 8.1), and other well-known
-    fields by which it could change a shared response are left out.
+    fields by which it could change a shared response are left out, unless `let_through` (lower-case
+    names) has them.
     """
     make = _remembered if fields.repeatable else _forwarded
-    return make(fields, client, trusted, scheme, host, version, pseudonym, method, peer)
+    return make(
+        fields, client, trusted, scheme, host, version, pseudonym, method, peer, let_through
+    )
 
 
 def _forwarded(
@@ -132,10 +167,15 @@ def _forwarded(
     pseudonym: str,
     method: bytes,
     peer: str | None,
+    let_through: frozenset[bytes],
 ) -> Fields:
     kept = end_to_end(fields)
     keyed = method in _KEYED_METHODS
-    withheld = {name for name in kept.names() if _is_withheld(name, trusted, keyed)}
+    withheld = {
+        name
+        for name in kept.names()
+        if name not in let_through and _is_withheld(name, trusted, keyed)
+    }
     if withheld:
         kept = kept.without(withheld)
     chain, forwarded = kept.joined(b"x-forwarded-for"), kept.joined(b"forwarded")
@@ -161,6 +201,12 @@ def _forwarded(
 
 # A reader's requests look alike, and so do all of a browser's kind.
 _remembered = lru_cache(maxsize=1024)(_forwarded)
+
+
+def may_let_through(name: bytes) -> bool:
+    """Whether a site may have a field of clients go on to its origins that is withheld otherwise;
+    `name` is in lower case."""
+    return name.replace(b"_", b"-") not in _NEVER_LET_THROUGH
 
 
 def hops_left(method: bytes, fields: Fields) -> int | None:
@@ -221,7 +267,7 @@ def _withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
     folded = name.replace(b"_", b"-")
     if folded in _NEVER_FORWARDED or (keyed and folded in _METHOD_OVERRIDES):
         return True
-    said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(b"x-forwarded-")
+    said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(_SAID_BY_PROXIES_BEGIN)
     return said_by_proxy and (not trusted or b"_" in name)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edgeproxy.semantics.cache_control import DEFAULT_TARGETS, response_directives
+from edgeproxy.semantics.deception import deceptive
 from edgeproxy.semantics.forwarding import end_to_end
 from edgeproxy.semantics.freshness import has_explicit_expiration, may_guess
 from edgeproxy.semantics.vary import vary_names
@@ -35,6 +36,10 @@ _NEVER_STORED: Final = frozenset(
     }
 )
 
+# Errors that say something of the resource, not of a request: that it is not there, is no more, or
+# may not be shown.
+LASTING_ERRORS: Final = frozenset({404, 410, 451})
+
 _VALIDATORS: Final = (b"etag", b"last-modified")
 
 
@@ -50,6 +55,14 @@ class StoragePolicy:
     """
     targets: tuple[bytes, ...] = DEFAULT_TARGETS
     """The fields that take Cache-Control's place, lower-case, most specific first (RFC 9213)."""
+    errors: frozenset[int] = LASTING_ERRORS
+    """The status codes from 400 on that are stored where RFC 9111 allows it.
+
+    Most errors can be brought about by what is in no key: a field too long for the origin, one that
+    a filter takes for an attack. Stored, one reader's error would be everybody's.
+    """
+    armour: bool = True
+    """Let no response be fresh by guess whose Content-Type its URL's extension contradicts."""
 
 
 def may_store(
@@ -59,11 +72,13 @@ def may_store(
     fields: Fields,
     policy: StoragePolicy,
     freshness_policy: FreshnessPolicy,
+    target: bytes,
 ) -> str | None:
     """None if the response may be stored, else the reason why not (RFC 9111 3).
 
     The reason is a token out of a fixed set, fit for the `detail` of Cache-Status. A request's own
-    no-store is the caller's to obey: whether readers have a say is the site's choice.
+    no-store is the caller's to obey: whether readers have a say is the site's choice. `target` is
+    the request target.
     """
     if method != b"GET":
         return "method"
@@ -92,7 +107,16 @@ def may_store(
         and b"set-cookie" not in _unstored_fields(directives)
     ):
         return "set-cookie"
-    return _useless(status, fields, directives, targeted, freshness_policy)
+    if status >= 400 and status not in policy.errors:
+        return "error-status"
+    useless = _useless(status, fields, directives, targeted, freshness_policy)
+    if useless is not None:
+        return useless
+    # A lifetime that the origin states, and `public`, are its word that all may have it.
+    meant = directives.public or has_explicit_expiration(fields, directives, targeted)
+    if policy.armour and not meant and deceptive(target, fields):
+        return "content-type"
+    return None
 
 
 def posted_for_get(status: int, fields: Fields, policy: StoragePolicy) -> bool:

@@ -19,7 +19,12 @@ def url_hash(host: str, target: bytes) -> str:
 
 def url_digest(host: str, target: bytes) -> bytes:
     """The 20 bytes that `url_hash` writes out."""
-    return blake2b(host.encode() + b"\0" + target, digest_size=20, person=b"url").digest()
+    return value_digest(b"%b\0%b" % (host.encode(), target))
+
+
+def value_digest(value: bytes) -> bytes:
+    """The same of a host, NUL and a target."""
+    return blake2b(value, digest_size=20, person=b"url").digest()
 
 
 def digest_of(text: str) -> bytes:

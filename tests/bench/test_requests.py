@@ -38,6 +38,11 @@ def test_some_pages_are_asked_for_much_more_often_than_others() -> None:
     assert len(seen) > 500
 
 
+def test_pages_may_be_asked_for_in_turn() -> None:
+    seen = Counter(request.split(b" ")[1] for request in some(replace(HIT, by_turns=True)))
+    assert set(seen.values()) == {4}
+
+
 def test_all_fields_may_be_different() -> None:
     assert len({block(request) for request in some(replace(HIT, distinct=True))}) == 4000
 

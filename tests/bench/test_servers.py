@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.scenarios import SCENARIOS
 from bench.servers import ORIGIN, SERVERS, Place, Server, program
 from edgeproxy.config.describe import warnings
 from edgeproxy.config.load import load_config
@@ -62,3 +63,14 @@ def test_without_the_programs_it_says_so_and_fails_only_in_ci(ci: str, status: i
     assert "nothing is measured, for want of" in done.stderr
     assert "apt-get install" in done.stderr
     assert "wrk" in done.stderr
+
+
+def test_the_origin_has_all_pages_that_scenarios_ask_for(tmp_path: Path) -> None:
+    ORIGIN.launch(place(tmp_path))
+    loads = [*SCENARIOS, *(scenario.beside for scenario in SCENARIOS if scenario.beside)]
+    elsewhere = {"/vary/": "page", "/private/": "small"}
+    for load in loads:
+        folder = tmp_path / elsewhere.get(load.path, load.path.strip("/"))
+        if load.path != "/slow/":
+            assert all((folder / str(page)).stat().st_size for page in range(load.pages))
+    assert {load.path for load in loads} >= {"/page/", "/slow/", "/second/", "/100mb/"}

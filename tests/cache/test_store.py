@@ -446,6 +446,15 @@ async def test_the_store_never_grows_beyond_its_bound(node: Node) -> None:
     assert tier.entries == before
 
 
+async def test_tags_count_toward_what_is_stored(tier: SharedTier) -> None:
+    """So that what bounds the store bounds the tags in it, however many each response has."""
+    await must_put(tier, response("plain"), b"x")
+    plain = tier.bytes_used
+    tags = tuple(f"{number:0100}" for number in range(500))
+    await must_put(tier, response("tagged", tags=tags), b"x")
+    assert tier.bytes_used - plain > plain + sum(map(len, tags))
+
+
 async def test_evicting_ahead_of_need_leaves_a_margin(node: Node) -> None:
     tier = node.open(max_bytes=MIB if node.url != "memory:" else 2 * MIB)
     for number in range(150):
@@ -512,13 +521,14 @@ async def test_the_dead_are_removed_in_steps(tier: SharedTier) -> None:
         seen.append(stored)
         return stored.status == 410
 
-    cursor = await tier.expire_step(None, is_dead)
+    cursor, gone = await tier.expire_step(None, is_dead)
     assert cursor is not None
     assert len(seen) == 200
     while cursor is not None:
-        cursor = await tier.expire_step(cursor, is_dead)
+        cursor, more = await tier.expire_step(cursor, is_dead)
+        gone += more
     assert len({one.id for one in seen}) == len(seen) == 450
-    assert tier.entries == 150
+    assert (tier.entries, gone) == (150, 300)
 
 
 async def test_what_was_replaced_since_it_was_seen_dead_stays(tier: SharedTier) -> None:
@@ -559,9 +569,10 @@ async def test_of_several_deadlines_the_first_one_counts(tier: SharedTier) -> No
     assert tier.lookup(kept.primary) == (replace(kept, invalidated=4, deleted_from=50.0),)
     with tier.snapshot() as snapshot:
         assert snapshot.deadlines == 1
-    await tier.delete([kept.id])
+    tier.sweep([Sweep(kept.id, position, delete=True) for position in (4, 5)])
     with tier.snapshot() as snapshot:
         assert snapshot.deadlines == 0
+    assert tier.bytes_used == 0
 
 
 async def test_how_far_it_was_swept_is_kept(node: Node, tier: SharedTier) -> None:

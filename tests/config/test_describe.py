@@ -26,6 +26,8 @@ ALL: dict[str, Any] = {
                 {"url": "http://127.0.0.1:3000"},
                 {"url": "https://b.test", "tls": {"server_name": "c.test", "ca_file": "/ca.pem"}},
             ],
+            "balancing": {"method": "least-connections"},
+            "check": {"path": "/up", "host": "b.test", "status": [200, 204]},
             "host_header": "origin",
             "timeouts": {"total": "2m"},
             "ttl": {"default": "5m", "max": "1h"},
@@ -62,6 +64,14 @@ def rows(change: dict[str, Any]) -> dict[str, list[str]]:
         ("hosts", ["shop.test"]),
         ("preview hosts", ["new.test"]),
         ("origin", ["http://127.0.0.1:3000", "https://b.test, as c.test, trusting /ca.pem"]),
+        (
+            "origins",
+            [
+                "the least busy one first; passed over for 1s to 10s after 5 failures; 0.2 of the "
+                "requests may be repeated"
+            ],
+        ),
+        ("checks", ["/up of b.test every 5s, 200, 204 within 2s"]),
         ("Host sent on", ["that of the origin's URL"]),
         ("times out", ["connect 5s, first byte 1m, between bytes 1m, whole 2m"]),
         ("fresh", ["as the origin says; where it says nothing, 5m; never more than 1h"]),
@@ -71,6 +81,10 @@ def rows(change: dict[str, Any]) -> dict[str, list[str]]:
 )
 def test_a_row(title: str, text: list[str]) -> None:
     assert rows(ALL)[title] == text
+
+
+def test_one_origin_needs_no_words_on_several() -> None:
+    assert not {"origins", "checks"} & rows({}).keys()
 
 
 def test_grace() -> None:

@@ -103,6 +103,25 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         '"shop.test" is sites.shop.hosts[0] already',
     ),
     (shop(ttl={"default": "2h", "max": "1h"}), "sites.shop.ttl.max", "is less than `default`"),
+    # several origins
+    (
+        shop(balancing={"method": "round-robbin"}),
+        "sites.shop.balancing.method",
+        'did you mean "round-robin"?',
+    ),
+    (shop(check={"path": "healthz"}), "sites.shop.check.path", 'give a path such as "/healthz"'),
+    (shop(check={"path": "/a b"}), "sites.shop.check.path", "is not what a request can ask for"),
+    (shop(check={"path": "/#a"}), "sites.shop.check.path", "is not what a request can ask for"),
+    (shop(check={"host": "pass"}), "sites.shop.check.host", "no reader asks here"),
+    (shop(check={"status": []}), "sites.shop.check.status", "must not be empty"),
+    (shop(check={"status": [600]}), "sites.shop.check.status[0]", "must be at most 599, got 600"),
+    (shop(breaker={"statuses": [200]}), "sites.shop.breaker.statuses[0]", "must be at least 400"),
+    (
+        shop(breaker={"pause": "5s", "max_pause": "1s"}),
+        "sites.shop.breaker.max_pause",
+        "is less than `pause`",
+    ),
+    (shop(retries={"share": 2.0}), "sites.shop.retries.share", "must be at most 1"),
     (
         shop(origins=[{"url": "http://a.test", "tls": {"verify": False}}]),
         "sites.shop.origins[0].tls",

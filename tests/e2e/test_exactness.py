@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 SECONDS = float(os.environ.get("STORM_SECONDS", "2"))
+OFTEN = {"hit": 50, "uri-miss": 50, "purges": 10, "matched": 10}
+"""What happens in a storm, and more than how often."""
 """How long a storm lasts."""
 PATIENCE = 15.0
 """Seconds after which a request counts as hung."""
@@ -82,6 +84,10 @@ class Storm:
 
     async def _end_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        async with asyncio.timeout(PATIENCE):
+            # On a machine that is busy, it takes longer until it was one.
+            while any(self.counts[what] <= often for what, often in OFTEN.items()):
+                await asyncio.sleep(0.1)
         self._over.set()
 
     @property
@@ -294,11 +300,6 @@ async def test_nothing_older_than_a_purge_and_nothing_wrong_is_ever_served(
     edge = await start_edge(origin, workers=2, store=url, config=config, site=SITE)
     storm = Storm(edge, site, seed)
     await storm.rage(SECONDS, killing=killing)
-    # It was one: all of it happened, and often.
-    assert storm.counts["hit"] > 50, storm.counts
-    assert storm.counts["uri-miss"] > 50, storm.counts
-    assert storm.counts["purges"] > 10, storm.counts
-    assert storm.counts["matched"] > 10, storm.counts
     site.faults, site.patience = Faults(), 0.0
     await calm(edge, site)
 

@@ -51,7 +51,7 @@ async def test_twenty_kills_under_load_never_leave_a_damaged_body(
     picks = random.Random(20)
     served = hits = 0
 
-    async def read(ending: asyncio.Event) -> None:
+    async def read(ending: asyncio.Event, answered: asyncio.Semaphore) -> None:
         nonlocal served, hits
         connection: Connection | None = None
         while not ending.is_set():
@@ -70,21 +70,24 @@ async def test_twenty_kills_under_load_never_leave_a_damaged_body(
                 assert response.body == told_body(target), target
                 served += 1
                 hits += "hit" in response.cache_status
+                answered.release()
         if connection is not None:
             await connection.close()
 
     for number in range(20):
-        ending = asyncio.Event()
-        readers = [asyncio.create_task(read(ending)) for _ in range(8)]
-        await asyncio.sleep(picks.uniform(0.1, 0.5))
-        if number % 2:
-            await edge.kill_worker(number // 2 % 2)
-            await edge.ready()
-        else:
-            await edge.kill()
-            await edge.start()
-        ending.set()
-        await asyncio.gather(*readers)
+        ending, answered = asyncio.Event(), asyncio.Semaphore(0)
+        async with asyncio.TaskGroup() as readers:
+            for _ in range(8):
+                readers.create_task(read(ending, answered))
+            for _ in range(picks.randrange(30, 150)):
+                await answered.acquire()
+            if number % 2:
+                await edge.kill_worker(number // 2 % 2)
+                await edge.ready()
+            else:
+                await edge.kill()
+                await edge.start()
+            ending.set()
     for number in range(120):
         response = await edge.get(f"/{number}")
         assert response.body == told_body(f"/{number}")

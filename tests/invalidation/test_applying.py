@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgeproxy.cache.errors import StoreUnusable
-from edgeproxy.invalidation import applying
-from edgeproxy.invalidation.applying import Due, Place, apply_elsewhere, due_of
+from edgeproxy.invalidation import applying, elsewhere
+from edgeproxy.invalidation.applying import Due, Place, due_of
+from edgeproxy.invalidation.elsewhere import apply_elsewhere
 from edgeproxy.invalidation.record import Effect
 from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.invalidation.samples import record, response
@@ -64,7 +65,7 @@ async def test_it_is_killed_when_nobody_waits_any_more(
         started.append(process)
         return process
 
-    monkeypatch.setattr(applying.asyncio, "create_subprocess_exec", noting)
+    monkeypatch.setattr(elsewhere.asyncio, "create_subprocess_exec", noting)
     waiting = asyncio.create_task(apply_elsewhere(place(worker, Due(HOME, DELETE, 1))))
     while not started:
         await asyncio.sleep(0.001)
@@ -95,3 +96,14 @@ def test_of_equal_rules_the_latest_is_due() -> None:
         Due(HOME, Effect(Mode.INVALIDATE, 0.0), 2),
         Due(HOME, Effect(Mode.INVALIDATE, 15.0), 4),
     ]
+
+
+def test_what_it_imports_is_little() -> None:
+    # Of a purge of a million rows, readers notice the memory that this takes.
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, {applying.__name__}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"asyncio", "pydantic", "aiohttp", "ssl"}.isdisjoint(told.stdout.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeproxy.cache import tier as tier_module
 from edgeproxy.invalidation import sweeper as sweeper_module
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.invalidation.sweeper import settle_if_empty
@@ -102,6 +104,8 @@ async def test_a_put_that_was_admitted_before_the_rule_is_waited_for(worker: Wor
         return told
 
     worker.view.admit = slow  # type: ignore[method-assign]
+    # The loop leaves it to the thread: what it stores itself, a sweep can't come in between.
+    worker.tier._writer._shy_until = math.inf
     put = asyncio.create_task(worker.store("a", tags=("home",)))
     await asyncio.to_thread(admitted.wait, 10)
     worker.append(HOME, mode=Mode.DELETE)
@@ -186,6 +190,33 @@ async def test_it_sweeps_drops_rules_and_clears_the_dead(worker: Worker) -> None
     await until(lambda: row(worker, "dead") is None)
     assert row(worker, "alive") is not None
     await stop(running)
+
+
+async def test_many_dead_go_one_step_after_the_other(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier_module, "STEP", 10)
+    # Upkeep comes but once, at the start.
+    monkeypatch.setattr(sweeper_module, "_UPKEEP_INTERVAL", 600.0)
+    for number in range(40):
+        await worker.store(f"dead{number}", response_time=worker.now - 20_000)
+        await worker.store(f"alive{number}")
+    running = asyncio.create_task(worker.sweeper.run())
+    await until(lambda: worker.tier.entries == 40)
+    await stop(running)
+    assert all(row(worker, f"alive{number}") for number in range(40))
+
+
+async def test_where_nothing_is_dead_little_is_looked_at(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier_module, "STEP", 2)
+    for number in range(10):
+        await worker.store(f"alive{number}")
+    looked_at: list[StoredResponse] = []
+    monkeypatch.setattr(worker.sweeper, "_is_dead", looked_at.append)
+    await worker.sweeper._make_room()
+    assert len(looked_at) == 2
 
 
 @pytest.mark.usefixtures("quick")

@@ -95,7 +95,9 @@ async def place_in(folder: Path) -> Place:
         journal_id=journal.id,
         head=block.head,
         filters=[slot.filter for slot in block.slots],
+        tallies=[slot.tally for slot in block.slots],
         remembered=block.remembered,
+        verdicts=block.verdicts,
     )
 
 

@@ -171,11 +171,24 @@ async def test_target_and_key(raw: bytes, target: bytes, url: str) -> None:
     assert (request.target, request.key.url) == (target, url)
 
 
-async def test_the_origin_is_asked_for_what_the_key_leaves_out() -> None:
-    async with intake(site={"key": {"ignore_tracking": True}}) as read:
-        request = await read(get("/a?utm_source=b&c=d"))
-    assert request.target == b"/a?utm_source=b&c=d"
-    assert request.key.target == b"/a?c=d"
+@pytest.mark.parametrize(
+    ("method", "key", "asked"),
+    [
+        ("GET", {}, b"/a?c=d"),
+        ("HEAD", {}, b"/a?c=d"),
+        ("GET", {"sort_query": True}, b"/a?b=e&c=d"),
+        ("GET", {"forward_ignored": True}, b"/a?utm_source=b&c=d"),
+        ("OPTIONS", {}, b"/a?utm_source=b&c=d"),
+    ],
+)
+async def test_the_origin_is_not_told_what_the_key_leaves_out(
+    method: str, key: dict[str, bool], asked: bytes
+) -> None:
+    """A page may show any of it, and is served to those who said something else."""
+    sent = "/a?utm_source=b&c=d" + ("&b=e" if "sort_query" in key else "")
+    async with intake(site={"key": {"ignore_tracking": True, **key}}) as read:
+        request = await read(get(sent, method=method))
+    assert request.target == asked
 
 
 @pytest.mark.parametrize(

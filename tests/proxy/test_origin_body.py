@@ -21,6 +21,7 @@ from tests.proxy.origin_client import (
 
 pytestmark = pytest.mark.both_loops
 
+KEEP = {"reuse_after_body": True}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 EXPECTING = HOST.plus((b"Expect", b"100-continue"))
 
@@ -38,7 +39,7 @@ async def test_a_body_goes_out_whole(
     origin: ScriptedOrigin, parts: list[bytes], length: int | None, framing: tuple[str, str]
 ) -> None:
     origin.route("/", Answer(body=b"ok"))
-    async with client_of(origin) as client:
+    async with client_of(origin, pool=KEEP) as client:
         for _ in range(2):
             response = await client.send(b"POST", b"/", HOST, pieces(*parts), length)
             assert await body_of(response) == b"ok"
@@ -47,6 +48,19 @@ async def test_a_body_goes_out_whole(
         assert request.field(framing[0]) == framing[1]
         assert len(request.head.pairs) == 2
     assert origin.connections == 1
+
+
+async def test_a_connection_that_took_a_body_takes_nothing_else(origin: ScriptedOrigin) -> None:
+    """Nobody can tell whether the origin has read it; what it left would be the next request."""
+    origin.route("/", Answer(body=b"ok"))
+    async with client_of(origin) as client:
+        for _ in range(2):
+            response = await client.send(b"POST", b"/", HOST, pieces(b"abc"), 3)
+            assert await body_of(response) == b"ok"
+            assert await fetch(client) == b"ok"
+            assert await fetch(client) == b"ok"
+    # Each body had its own, or the one of the plain requests before it.
+    assert [request.connection for request in origin.requests] == [0, 1, 1, 1, 2, 2]
 
 
 async def test_an_empty_body_may_be_said_to_be_empty(origin: ScriptedOrigin) -> None:
@@ -141,7 +155,7 @@ async def test_a_response_may_run_beside_the_body(origin: ScriptedOrigin) -> Non
 
     said: asyncio.Queue[bytes] = asyncio.Queue()
     origin.route("/", lambda request: echo(request), stream=True)
-    async with client_of(origin) as client:
+    async with client_of(origin, pool=KEEP) as client:
         response = await client.send(b"POST", b"/", HOST, talk())
         while chunk := await response.read_chunk():
             said.put_nowait(chunk)
@@ -165,7 +179,7 @@ async def test_an_early_answer_that_is_no_refusal_does_not_cut_the_body(
             await asyncio.sleep(0.1)
 
     origin.route("/", lambda request: accept(request), stream=True)
-    async with client_of(origin, between_bytes=0.25) as client:
+    async with client_of(origin, pool=KEEP, between_bytes=0.25) as client:
         assert await body_of(await client.send(b"POST", b"/", HOST, slow(), 4)) == b"ok"
         assert await _answers(origin, client)
     assert got == [b"xxxx"]

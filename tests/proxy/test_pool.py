@@ -10,14 +10,20 @@ import pytest
 
 from edgeproxy.config.site import Site
 from edgeproxy.config.sites import SitePolicy
-from edgeproxy.proxy.errors import OriginFailed, OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.errors import (
+    CircuitOpen,
+    OriginFailed,
+    OriginTimedOut,
+    OriginUnreachable,
+)
+from edgeproxy.proxy.origins.health import Verdicts, checked_as
 from edgeproxy.proxy.pool import OriginAnswer, OriginPool, Pools
 from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.key import cache_key
-from tests.kit import CLOSE, Answer, ScriptedOrigin
+from tests.kit import CLOSE, RESET, Answer, ScriptedOrigin
 from tests.proxy.origin_client import body_of, pieces
 
 NOON = 1_780_000_000.0
@@ -251,23 +257,24 @@ async def test_origins_take_turns(others: list[ScriptedOrigin], clock: Clock) ->
 async def test_an_origin_that_is_down_is_passed_over_and_found_again(
     others: list[ScriptedOrigin], clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    policy = policy_of(*others)
+    policy = policy_of(*others, balancing={"slow_start": 0.0})
     request = request_of(policy, method=b"POST")
     await others[0].stop_listening()
     with caplog.at_level(logging.INFO, logger="edgeproxy.proxy.pool"):
         async with pool_of(policy, clock) as pool:
-            for _ in range(6):
+            for _ in range(12):
                 answer = await ask(pool, request, body=pieces(b"abc"), length=3)
                 assert await body_of(answer.response) == b"ok"
-            assert counts(others) == [0, 6]
+            assert counts(others) == [0, 12]
             assert {one.body for one in others[1].requests} == {b"abc"}
             await others[0].start()
             await body_of((await ask(pool, request)).response)
-            assert counts(others) == [0, 7]
+            assert counts(others) == [0, 13]
+            assert pool.state().origins[0].requests == 5
             clock.now += 11
-            for _ in range(2):
+            for _ in range(5):
                 await body_of((await ask(pool, request)).response)
-            assert counts(others) == [1, 8]
+            assert counts(others) == [3, 15]
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
         f"shop: the origin {others[0].url} does not answer: "
         "no connection to the origin: connection refused",
@@ -278,27 +285,312 @@ async def test_an_origin_that_is_down_is_passed_over_and_found_again(
 async def test_when_all_are_down_the_reader_is_told(
     others: list[ScriptedOrigin], clock: Clock
 ) -> None:
+    """Also when their circuits are open: being refused costs no time."""
     policy = policy_of(*others)
     for origin in others:
         await origin.stop_listening()
     async with pool_of(policy, clock) as pool:
-        for _ in range(3):
+        for _ in range(12):
             with pytest.raises(OriginUnreachable):
                 await ask(pool, request_of(policy))
+        await others[1].start()
+        assert (await ask(pool, request_of(policy))).status == 200
+        assert [each.circuit for each in pool.state().origins] == ["open", "closed"]
 
 
-@pytest.mark.parametrize("reply", [[CLOSE], [1.0], [b"nonsense\r\n"]], ids=["end", "late", "bad"])
-async def test_a_request_that_was_sent_is_not_sent_to_another(
-    others: list[ScriptedOrigin], clock: Clock, reply: list[Any]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+FAILING: dict[str, Any] = {
+    "closed": [CLOSE],
+    "reset": [RESET],
+    "reset in the status line": [b"HTTP/1.1 2", RESET],
+    "closed in the head": [HEAD, CLOSE],
+    "silent": [1.0],
+    "silent in the head": [HEAD, 1.0],
+    "no HTTP": [b"nonsense\r\n"],
+    "502": Answer(502, body=b"bad"),
+    "503": Answer(503, body=b"bad"),
+    "504": Answer(504, body=b"bad"),
+}
+SHORT = {"connect": 5.0, "first_byte": 0.1, "between_bytes": 5.0}
+
+
+@pytest.mark.parametrize("reply", FAILING.values(), ids=FAILING)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+async def test_a_failing_origin_out_of_two_costs_readers_no_error(
+    others: list[ScriptedOrigin], clock: Clock, reply: Any, method: bytes
 ) -> None:
-    timeouts = {"connect": 5.0, "first_byte": 0.2, "between_bytes": 5.0}
-    policy = policy_of(*others, timeouts=timeouts)
+    policy = policy_of(*others, timeouts=SHORT, breaker={"failures": 2})
     others[0].otherwise(reply)
     async with pool_of(policy, clock) as pool:
-        with pytest.raises(OriginFailed):
+        for _ in range(6):
+            answer = await ask(pool, request_of(policy, method=method))
+            assert answer.status == 200
+            answer.response.abort()
+        assert counts(others) == [2, 6]
+        state = pool.state()
+        assert (state.origins[0].circuit, state.origins[0].opened) == ("open", 1)
+        assert (sum(state.origins[0].failures.values()), state.repeated) == (2, 2)
+    for origin in others:
+        origin.complaints.clear()
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "reply", "repeated"),
+    [
+        pytest.param(b"POST", b"abc", [CLOSE], False, id="9110-9.2.2: not idempotent"),
+        pytest.param(b"POST", None, [CLOSE], False, id="9110-9.2.2: without a body neither"),
+        pytest.param(b"BREW", None, [CLOSE], False, id="9110-9.2.2: of unknown meaning"),
+        pytest.param(b"DELETE", None, [CLOSE], True, id="9110-9.2.2: idempotent"),
+        pytest.param(b"PUT", b"abc", [CLOSE], True, id="9110-9.2.2: its body is kept"),
+        pytest.param(b"PUT", b"a" * 70_000, [CLOSE], False, id="its body is too long to keep"),
+        pytest.param(b"PUT", b"abc", Answer(503), False, id="answered, and not safe"),
+        pytest.param(b"POST", b"abc", Answer(503), False, id="answered, and not idempotent"),
+        pytest.param(
+            b"GET", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], False, id="its answer has begun"
+        ),
+    ],
+)
+async def test_only_what_may_be_repeated_is(
+    others: list[ScriptedOrigin],
+    clock: Clock,
+    method: bytes,
+    body: bytes | None,
+    reply: Any,
+    repeated: bool,
+) -> None:
+    async def hear(*_: object) -> None:
+        pass
+
+    policy = policy_of(*others)
+    others[0].otherwise(reply)
+    settings: dict[str, Any] = {"on_interim": hear}
+    if body is not None:
+        settings |= {"body": pieces(body), "length": len(body)}
+    async with pool_of(policy, clock) as pool:
+        try:
+            status = (await ask(pool, request_of(policy, method=method), **settings)).status
+        except OriginFailed:
+            status = 502
+    assert (status == 200, counts(others)) == (repeated, [1, int(repeated)])
+    if repeated:
+        assert others[1].requests[0].body == (body or b"")
+
+
+async def test_when_all_answer_badly_the_last_answer_is_given(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others)
+    others[0].otherwise(Answer(503, body=b"first"))
+    others[1].otherwise(Answer(502, body=b"second"))
+    async with pool_of(policy, clock) as pool:
+        answer = await ask(pool, request_of(policy))
+        assert (answer.status, await body_of(answer.response)) == (502, b"second")
+        await others[0].stop_listening()
+        answer = await ask(pool, request_of(policy))
+        assert (answer.status, await body_of(answer.response)) == (502, b"second")
+
+
+async def test_a_bad_answer_that_is_not_used_costs_no_connection(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, breaker={"failures": 100, "failure_share": 1})
+    others[0].otherwise(Answer(503, body=b"sorry"))
+    async with pool_of(policy, clock) as pool:
+        for _ in range(6):
+            answer = await ask(pool, request_of(policy))
+            assert await body_of(answer.response) == b"ok"
+        assert [each.load for each in pool.state().origins] == [0, 0]
+    assert [origin.connections for origin in others] == [1, 1]
+
+
+async def test_which_statuses_are_failures_is_configured(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, breaker={"statuses": [500]})
+    others[0].otherwise(Answer(503))
+    others[1].otherwise(Answer(500))
+    async with pool_of(policy, clock) as pool:
+        for _ in range(4):
+            assert (await ask(pool, request_of(policy))).status == 503
+    assert counts(others) == [4, 2]
+
+
+async def test_no_more_is_repeated_than_the_budget_allows(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(
+        *others, retries={"share": 0.25, "burst": 2}, breaker={"failures": 100, "failure_share": 1}
+    )
+    others[0].otherwise([CLOSE])
+    failed = 0
+    async with pool_of(policy, clock) as pool:
+        for _ in range(24):
+            try:
+                await body_of((await ask(pool, request_of(policy))).response)
+            except OriginFailed:
+                failed += 1
+        state = pool.state()
+    # Two that were saved up, and then one for every four requests.
+    assert (failed, state.repeated, state.not_repeated) == (5, 7, 5)
+    assert counts(others) == [12, 19]
+
+
+async def test_what_could_not_be_sent_is_no_matter_of_the_budget(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, retries={"share": 0, "burst": 0}, breaker={"failures": 100})
+    await others[0].stop_listening()
+    async with pool_of(policy, clock) as pool:
+        for _ in range(6):
+            assert (await ask(pool, request_of(policy))).status == 200
+
+
+async def test_all_tries_together_have_the_time_of_one(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    for origin in others:
+        origin.otherwise([5.0])
+    policy = policy_of(*others, timeouts={"first_byte": 0.2, "total": 0.3})
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with pool_of(policy, clock) as pool:
+        with pytest.raises(OriginTimedOut, match="total"):
             await ask(pool, request_of(policy))
-    assert counts(others) == [1, 0]
-    others[0].complaints.clear()
+        assert loop.time() - began < 0.39
+    assert counts(others) == [1, 1]
+
+
+async def test_where_all_are_silent_nobody_is_made_to_wait_until_one_answers_again(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, timeouts=SHORT, breaker={"failures": 1, "statuses": [503]})
+    request = request_of(policy)
+    for origin in others:
+        origin.otherwise([5.0])
+    async with pool_of(policy, clock) as pool:
+        with pytest.raises(OriginTimedOut):
+            await ask(pool, request)
+        for _ in range(3):
+            with pytest.raises(CircuitOpen) as refused:
+                await ask(pool, request)
+            assert (refused.value.status, refused.value.disconnected) == (504, True)
+        assert counts(others) == [1, 1]
+        assert pool.state().refused == 3
+        clock.now += 1.1
+        assert {each.circuit for each in pool.state().origins} == {"half-open"}
+        others[1].otherwise(Answer(body=b"ok"))
+        assert (await ask(pool, request)).status == 200
+        assert "closed" in {each.circuit for each in pool.state().origins}
+
+
+async def test_one_request_tries_an_origin_that_may_have_recovered(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    """A site with one origin has a circuit, too: it spares readers the wait."""
+    policy = policy_of(origin, timeouts=SHORT, breaker={"failures": 1})
+    request = request_of(policy)
+    origin.otherwise([5.0])
+    async with pool_of(policy, clock) as pool:
+        with pytest.raises(OriginTimedOut):
+            await ask(pool, request)
+        clock.now += 1.1
+        go_on = asyncio.Event()
+        origin.otherwise(Answer(body=b"ok", hold=go_on))
+        trial = asyncio.create_task(ask(pool, request))
+        await origin.seen("/", 2)
+        with pytest.raises(CircuitOpen):
+            await ask(pool, request)
+        go_on.set()
+        assert (await trial).status == 200
+        assert (await ask(pool, request)).status == 200
+    assert len(origin.requests) == 3
+
+
+async def test_a_trial_that_is_broken_off_leaves_its_place_to_another(
+    origin: ScriptedOrigin, clock: Clock
+) -> None:
+    policy = policy_of(origin, timeouts=SHORT, breaker={"failures": 1})
+    request = request_of(policy)
+    origin.otherwise([5.0])
+    async with pool_of(policy, clock) as pool:
+        with pytest.raises(OriginTimedOut):
+            await ask(pool, request)
+        clock.now += 1.1
+        trial = asyncio.create_task(ask(pool, request))
+        await origin.seen("/", 2)
+        trial.cancel()
+        await asyncio.gather(trial, return_exceptions=True)
+        origin.otherwise(Answer(body=b"ok"))
+        assert (await ask(pool, request)).status == 200
+
+
+async def test_an_origin_that_comes_back_gets_less_for_a_while(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, breaker={"failures": 1}, balancing={"slow_start": 10.0})
+    request = request_of(policy)
+    others[0].otherwise([CLOSE])
+    async with pool_of(policy, clock) as pool:
+        await ask(pool, request)
+        others[0].otherwise(Answer())
+        clock.now += 1.1
+        for _ in range(2):
+            await ask(pool, request)
+        assert pool.state().origins[0].share == 0.1
+        before = counts(others)
+        for _ in range(22):
+            await ask(pool, request)
+        assert counts(others) == [before[0] + 2, before[1] + 20]
+        clock.now += 10
+        before = counts(others)
+        for _ in range(20):
+            await ask(pool, request)
+        assert 9 <= counts(others)[0] - before[0] <= 11
+
+
+async def test_the_least_busy_origin_is_asked(others: list[ScriptedOrigin], clock: Clock) -> None:
+    policy = policy_of(*others, balancing={"method": "least-connections"})
+    request = request_of(policy)
+    go_on = asyncio.Event()
+    for origin in others:
+        origin.otherwise(Answer(body=b"ok", hold_body=go_on))
+    async with pool_of(policy, clock) as pool:
+        first, second = [await ask(pool, request) for _ in range(2)]
+        assert counts(others) == [1, 1]
+        assert [each.load for each in pool.state().origins] == [1, 1]
+        second.response.abort()
+        others[1].otherwise(Answer(body=b"ok"))
+        for _ in range(3):
+            await body_of((await ask(pool, request)).response)
+        assert counts(others) == [1, 4]
+        go_on.set()
+        await body_of(first.response)
+        assert [each.load for each in pool.state().origins] == [0, 0]
+
+
+async def test_an_origin_that_does_not_pass_its_checks_is_asked_last(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    policy = policy_of(*others, check={"path": "/"}, balancing={"slow_start": 10.0})
+    request = request_of(policy)
+    verdicts = Verdicts(memoryview(bytearray(1024)))
+    marks = [checked_as("shop", each, policy.check) for each in policy.origins]
+    pool = OriginPool(policy, clock, verdicts=verdicts)
+    verdicts.write(marks[0], well=False)
+    for _ in range(4):
+        await ask(pool, request)
+    assert counts(others) == [0, 4]
+    assert [each.well for each in pool.state().origins] == [False, None]
+    # When all fail them, the checks may be what is wrong.
+    verdicts.write(marks[1], well=False)
+    for _ in range(4):
+        await ask(pool, request)
+    assert counts(others) == [3, 5]
+    for mark in marks:
+        verdicts.write(mark, well=True)
+    await ask(pool, request)
+    assert [each.share for each in pool.state().origins] == [0.1, 0.1]
+    await pool.close()
 
 
 # -- reloading
@@ -322,7 +614,15 @@ async def test_a_pool_lives_on_where_nothing_of_it_changes(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"pool": {"max_connections": 2}}, {"timeouts": {"connect": 1.0}}, {"host_header": "origin"}],
+    [
+        {"pool": {"max_connections": 2}},
+        {"timeouts": {"connect": 1.0}},
+        {"host_header": "origin"},
+        {"balancing": {"slow_start": 1.0}},
+        {"check": {"path": "/"}},
+        {"breaker": {"failures": 1}},
+        {"retries": {"burst": 1}},
+    ],
     ids=str,
 )
 async def test_a_changed_pool_is_replaced_and_the_old_one_runs_dry(

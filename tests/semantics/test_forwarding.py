@@ -13,6 +13,7 @@ from edgeproxy.semantics.forwarding import (
     end_to_end,
     forwarded_request_fields,
     hops_left,
+    may_let_through,
     response_via,
 )
 from tests.semantics.build import checked, field_values, fields, lines_of, tokens
@@ -70,11 +71,13 @@ def forward(
     host: str = "shop.example",
     method: bytes = b"GET",
     peer: str | None = None,
+    let_through: tuple[bytes, ...] = (),
 ) -> list[str]:
     return lines_of(
         forwarded_request_fields(
             fields(*lines), client=client, trusted=trusted, scheme=scheme, host=host,
             version="1.1", pseudonym="edge", method=method, peer=peer,
+            let_through=frozenset(let_through),
         )
     )  # fmt: skip
 
@@ -115,6 +118,19 @@ def test_a_plain_request() -> None:
         "X-HTTP-Method-Override: DELETE",
         "X-HTTP-Method: DELETE",
         "X-Method-Override: DELETE",
+        "X-Method: DELETE",
+        "X-Forwarded: evil.example",
+        "Forwarded-Host: evil.example",
+        "Proxy-Host: evil.example",
+        "X-Original-URI: /admin",
+        "X-Override-URL: /admin",
+        "X-Original-Scheme: http",
+        "X-Envoy-Original-Path: /admin",
+        "X-Middleware-Subrequest: middleware",
+        "X-Invoke-Status: 500",
+        "CF-Connecting-IP: 1.2.3.4",
+        'CF-Visitor: {"scheme":"http"}',
+        "CloudFront-Forwarded-Proto: http",
         "X-Real-IP: 1.2.3.4",
         "True-Client-IP: 1.2.3.4",
         "Front-End-Https: on",
@@ -140,6 +156,23 @@ def test_what_a_stranger_says_in_a_proxys_place_is_not_passed_on(line: str) -> N
 )
 def test_what_no_proxy_vouches_for_or_the_key_says_otherwise(line: str) -> None:
     assert forward(line, trusted=True) == OWN
+
+
+@pytest.mark.parametrize(
+    "line", ["X-Forwarded-Prefix: /shop", "True-Client-IP: 1.2.3.4", "X-HTTP-Method: DELETE"]
+)
+def test_a_site_may_have_fields_let_through(line: str) -> None:
+    named = line.partition(":")[0].lower().encode()
+    assert forward(line, let_through=(named,)) == [line, *OWN]
+    assert forward(line, let_through=(b"x-other",)) == OWN
+    assert may_let_through(named)
+
+
+@pytest.mark.parametrize(
+    "name", ["proxy", "x-purge-token", "forwarded", "x-forwarded-for", "x_forwarded_host"]
+)
+def test_what_nobody_can_have_let_through(name: str) -> None:
+    assert not may_let_through(name.encode())
 
 
 def test_trusted_proxies_are_otherwise_believed() -> None:

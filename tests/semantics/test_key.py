@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeproxy.semantics.key import (
@@ -68,6 +68,46 @@ def test_one_resource(one: CacheKey, other: CacheKey) -> None:
 )
 def test_not_one_resource(other: CacheKey) -> None:
     assert other.primary != key().primary
+
+
+# What some server, framework or cache takes for the same as something else.
+PIECES = (
+    *(b"/", b"//", b"\\", b"%2f", b"%2F", b"%252f", b"%5c", b".", b"..", b"%2e", b"%2E%2e", b"a"),
+    *(b"A", b"%61", b"%41", b";", b";x", b"%3b", b"?", b"%3f", b"&", b"=", b"%23", b"%00", b"%0a"),
+    *(b"+", b"%20", b"~", b"%7E", b",", b"!", b".css", b"\xc3\xa9", b"%C3%A9", b"%c3%a9", b"cb:x/"),
+)
+targets = st.lists(st.sampled_from(PIECES), max_size=6).map(lambda pieces: b"/" + b"".join(pieces))
+
+
+@checked
+@given(targets, targets)
+@example(b"/a/", b"/a")
+@example(b"/a?", b"/a")
+@example(b"/a%2fb", b"/a/b")
+@example(b"/cb:x//a", b"/cb:x/a")
+def test_only_equal_targets_share_a_key(one: bytes, other: bytes) -> None:
+    assert (key(one).primary == key(other).primary) is (one == other)
+
+
+@checked
+@given(targets)
+def test_what_the_key_says_is_what_was_asked_for(target: bytes) -> None:
+    found = key(target)
+    segment = b"/cb:%b" % found.buster if found.buster else b""
+    assert segment + found.target == target
+    # A purge of the URL as it was asked for finds it, be it with a fragment.
+    assert purge_target(found.url + "#top", EXACT) == (found.host, _percent_encoded(found.target))
+
+
+def _percent_encoded(target: bytes) -> bytes:
+    return b"".join(b"%c" % byte if byte < 0x80 else b"%%%02X" % byte for byte in target)
+
+
+@pytest.mark.parametrize(
+    "host", ["shop.example.", "shop.example..", "shop.example:81", "SHOP.EXAMPLE."]
+)
+def test_no_other_host_shares_a_key(host: str) -> None:
+    assert key(host=host).primary != key().primary
 
 
 def test_the_parts_cannot_be_shifted_into_each_other() -> None:

@@ -14,7 +14,7 @@ from edgeproxy.semantics.storing import UNDERSTOOD_STATUS, StoragePolicy, may_st
 from tests.semantics.build import checked, field_values, fields, lines_of, tokens
 
 POLICY = StoragePolicy()
-STRICT_RFC = StoragePolicy(share_set_cookie=True)
+STRICT_RFC = StoragePolicy(share_set_cookie=True, errors=frozenset(range(400, 600)), armour=False)
 FRESHNESS = FreshnessPolicy()
 COOKIE = "Set-Cookie: id=1"
 
@@ -26,8 +26,9 @@ def refusal(
     status: int = 200,
     policy: StoragePolicy = POLICY,
     freshness: FreshnessPolicy = FRESHNESS,
+    target: bytes = b"/",
 ) -> str | None:
-    return may_store(method, fields(*request), status, fields(*lines), policy, freshness)
+    return may_store(method, fields(*request), status, fields(*lines), policy, freshness, target)
 
 
 FRESH = "Cache-Control: max-age=60"
@@ -120,7 +121,45 @@ def test_only_gets(method: bytes) -> None:
     ],
 )
 def test_status_codes_with_explicit_freshness(status: int, reason: str | None) -> None:
-    assert refusal(FRESH, status=status) == reason
+    assert refusal(FRESH, status=status, policy=STRICT_RFC) == reason
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_errors_that_a_request_can_bring_about_are_not_stored_for_others(status: int) -> None:
+    unsaid = refusal(FRESH, status=status, policy=STRICT_RFC)
+    expected = unsaid or (None if status in (404, 410, 451) else "error-status")
+    assert refusal(FRESH, status=status) == expected
+    assert refusal(FRESH, status=status, policy=replace(POLICY, errors=frozenset({status}))) == (
+        unsaid
+    )
+
+
+HTML = "Content-Type: text/html; charset=utf-8"
+GUESSED = FreshnessPolicy(default_ttl=60.0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        pytest.param([HTML], "content-type", id="by-the-site's-lifetime"),
+        pytest.param([HTML, 'ETag: "1"'], "content-type", id="by-guess"),
+        pytest.param([HTML, "Cache-Control: max-age=9"], None, id="the-origin-says-how-long"),
+        pytest.param([HTML, "Cache-Control: s-maxage=9"], None, id="for-shared-caches"),
+        pytest.param([HTML, "Expires: 0"], None, id="by-Expires"),
+        pytest.param([HTML, "Cache-Control: public"], None, id="public"),
+        pytest.param([HTML, "CDN-Cache-Control: max-age=9"], None, id="9213"),
+        pytest.param([HTML, "Cache-Control: public", "CDN-Cache-Control: proxy-revalidate"],
+                     "content-type", id="9213-public-is-ignored-with-the-rest"),
+        pytest.param([HTML, "Cache-Control: private"], "private", id="private-stays-private"),
+        pytest.param([HTML, "Cache-Control: private, max-age=9"], "private", id="whatever-else"),
+        pytest.param(["Content-Type: text/css"], None, id="what-it-promises"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_file_and_is_none(lines: list[str], reason: str | None) -> None:
+    target = b"/account/x.css"
+    assert refusal(*lines, target=target, freshness=GUESSED) == reason
+    unarmed = refusal(*lines, target=target, freshness=GUESSED, policy=STRICT_RFC)
+    assert unarmed == (None if reason == "content-type" else reason)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +170,9 @@ def test_status_codes_with_explicit_freshness(status: int, reason: str | None) -
     ],
 )
 def test_status_codes_without_explicit_freshness(status: int, reason: str | None) -> None:
-    assert refusal('ETag: "1"', status=status) == reason
-    assert refusal('ETag: "1"', "Cache-Control: public", status=status) is None
+    assert refusal('ETag: "1"', status=status, policy=STRICT_RFC) == reason
+    public = ('ETag: "1"', "Cache-Control: public")
+    assert refusal(*public, status=status, policy=STRICT_RFC) is None
 
 
 def test_a_configured_lifetime_needs_no_validator_but_a_status_that_may_be_guessed() -> None:
@@ -157,7 +197,11 @@ def test_must_understand(value: str, status: int, reason: str | None) -> None:  
 
 def test_understood_status_codes_are_those_of_rfc_9110() -> None:
     must_understand = "Cache-Control: must-understand, max-age=9"
-    allowed = {code for code in range(200, 600) if refusal(must_understand, status=code) is None}
+    allowed = {
+        code
+        for code in range(200, 600)
+        if refusal(must_understand, status=code, policy=STRICT_RFC) is None
+    }
     assert allowed == UNDERSTOOD_STATUS
     assert {int(status) for status in HTTPStatus} >= allowed
     # RFC 9110 15, but for 206, 304, 412, 416 and 417, and 451 of RFC 7725.

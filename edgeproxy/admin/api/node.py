@@ -10,6 +10,8 @@ from edgeproxy.admin.api.node_answers import (
     EnvironmentItem,
     JobItem,
     JobsAnswer,
+    OriginItem,
+    OriginsItem,
     SiteItem,
     SitesAnswer,
     StatusAnswer,
@@ -20,13 +22,15 @@ from edgeproxy.admin.api.paging import from_cursor, to_cursor
 from edgeproxy.admin.auth import require
 from edgeproxy.admin.refusals import Refused, Why
 from edgeproxy.admin.selecting import readable_sites
-from edgeproxy.config.server import ACTIONS, ENVIRONMENTS
+from edgeproxy.config.server import ACTIONS
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from edgeproxy.admin.api.endpoint import ApiCall
     from edgeproxy.admin.api.requests import PageQuery
     from edgeproxy.config.server import AdminToken
     from edgeproxy.invalidation.jobs import Job
+    from edgeproxy.proxy.pool import PoolState
 
 
 async def jobs(call: ApiCall) -> JobsAnswer:
@@ -116,6 +120,16 @@ def _site(call: ApiCall, name: str) -> SiteItem:
             for each in ENVIRONMENTS
             if each in token.environments
         ],
+        origins=_origins(call.edge.origins(name)),
+    )
+
+
+def _origins(state: PoolState) -> OriginsItem:
+    return OriginsItem(
+        repeated=state.repeated,
+        not_repeated=state.not_repeated,
+        refused=state.refused,
+        each=[OriginItem.model_validate(each) for each in state.origins],
     )
 
 
@@ -132,6 +146,9 @@ async def status(call: ApiCall) -> StatusAnswer:
         position=edge.view.catch_up(),
         settled=edge.tier.settled,
         rules=len(edge.view),
+        not_stored=edge.tally.counts(),
+        dropped_variants=edge.dropped_variants,
+        dropped_busters=edge.dropped_busters,
         store=StoreItem(
             kind=str(store.url).partition(":")[0],
             entries=edge.tier.entries,

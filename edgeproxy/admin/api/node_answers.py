@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from edgeproxy.admin.api.answers import Answer, Page
-from edgeproxy.config.server import Action, Environment
+from edgeproxy.config.server import Action
+from edgeproxy.semantics.environment import Environment
 
 
 class JobItem(Answer):
@@ -39,6 +40,38 @@ class EnvironmentItem(Answer):
     """How many responses are stored."""
 
 
+class OriginItem(Answer):
+    """One of a site's origins, as the worker that answers sees it since it began."""
+
+    url: str
+    circuit: Literal["closed", "open", "half-open"]
+    """"open": it is passed over for its failures; "half-open": one request may try it."""
+    well: bool | None
+    """What the checks say; null where there are none, or none yet."""
+    share: float
+    """Of a full share of the requests: less than 1 for a while after it has come back."""
+    load: int
+    """Requests that are under way, or wait for a connection."""
+    requests: int
+    failures: dict[Literal["unreachable", "broken", "late", "status"], int]
+    """No connection; one that ended, or was not HTTP; silence; an answer with a status that counts
+    as a failure."""
+    opened: int
+    """How often its circuit opened."""
+
+
+class OriginsItem(Answer):
+    """A site's origins, as the worker that answers sees them since it began."""
+
+    repeated: int
+    """Requests that went to another origin after one had failed."""
+    not_repeated: int
+    """Those that might have, but for `retries`."""
+    refused: int
+    """Those for which no origin was asked, because all circuits were open."""
+    each: list[OriginItem]
+
+
 class SiteItem(Answer):
     """A site that the token may read."""
 
@@ -48,6 +81,7 @@ class SiteItem(Answer):
     actions: list[Action]
     """What the token may do to it."""
     environments: list[EnvironmentItem]
+    origins: OriginsItem
 
 
 class SitesAnswer(Page):
@@ -89,6 +123,12 @@ class StatusAnswer(Answer):
     """The position up to which the store has been swept."""
     rules: int
     """Rules that wait to be swept for, as the worker that answers knows them."""
+    not_stored: dict[str, int]
+    """How often a response was not stored since the node was started, by the `detail` that
+    Cache-Status gave."""
+    dropped_variants: int
+    dropped_busters: int
+    """Variants and `cb:` copies that gave way to newer ones of their URL, in the store's life."""
     store: StoreItem
     """Of the node; with the `memory:` store, of the worker that answers."""
     streams: int

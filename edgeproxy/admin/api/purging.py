@@ -9,8 +9,8 @@ from edgeproxy.admin.api.paging import from_cursor, to_cursor
 from edgeproxy.admin.api.requests import Condition
 from edgeproxy.admin.refusals import Fault, Refused, Why
 from edgeproxy.admin.selecting import Selecting, named_sites, purge_selectors, readable_sites
-from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from edgeproxy.admin.api.endpoint import ApiCall

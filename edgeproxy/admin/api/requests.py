@@ -29,8 +29,8 @@ from edgeproxy.admin.api.kinds import (
     Url,
     UrlOrPath,
 )
-from edgeproxy.config.server import Environment
 from edgeproxy.invalidation.service import MAX_DEADLINE
+from edgeproxy.semantics.environment import Environment
 
 
 def _tidy(schema: dict[str, Any]) -> None:

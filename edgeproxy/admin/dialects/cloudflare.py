@@ -13,8 +13,8 @@ from edgeproxy.admin.auth import bearer
 from edgeproxy.admin.dialects.base import Dialect, Reply, Route
 from edgeproxy.admin.dialects.call import list_faults, text_fault, texts
 from edgeproxy.admin.refusals import Fault, Refused, Why
-from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.semantics.environment import ENVIRONMENTS
 from edgeproxy.semantics.key import canonical_host, purge_target
 
 if TYPE_CHECKING:

@@ -20,19 +20,20 @@ from edgeproxy.admin.dialects.tag_patterns import pieces, whole_tags
 from edgeproxy.admin.incoming import Incoming
 from edgeproxy.admin.refusals import Fault, Refused, Why
 from edgeproxy.config.addresses import within
-from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.invalidation.patterns import PatternError, check_pattern
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.proxy.purging import PurgeAnswer
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeproxy.admin.auth import Grant
     from edgeproxy.admin.state import AdminState
-    from edgeproxy.config.server import Action, Environment
+    from edgeproxy.config.server import Action
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.semantics.environment import Environment
 
 _ANY = ("", ".*", "^.*$")
 _MAX_KEY = 1024

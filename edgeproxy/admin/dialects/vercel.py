@@ -12,9 +12,9 @@ from edgeproxy.admin.auth import bearer
 from edgeproxy.admin.dialects.base import Dialect, Reply, Route
 from edgeproxy.admin.dialects.call import text_fault, texts
 from edgeproxy.admin.refusals import Fault, Refused, Why
-from edgeproxy.config.server import ENVIRONMENTS
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.invalidation.service import MAX_DEADLINE
+from edgeproxy.semantics.environment import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

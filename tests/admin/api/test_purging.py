@@ -337,6 +337,23 @@ async def test_the_sites_that_a_token_may_read(port: AdminPort) -> None:
             },
             {"environment": "preview", "hosts": ["preview.shop.test"], "entries": 0},
         ],
+        "origins": {
+            "repeated": 0,
+            "not_repeated": 0,
+            "refused": 0,
+            "each": [
+                {
+                    "url": port.origin.url,
+                    "circuit": "closed",
+                    "well": None,
+                    "share": 1.0,
+                    "load": 0,
+                    "requests": 3,
+                    "failures": {"unreachable": 0, "broken": 0, "late": 0, "status": 0},
+                    "opened": 0,
+                }
+            ],
+        },
     }
     first = await port.call("GET", "/v1/sites?limit=1", secret=READER)
     second = await port.call("GET", f"/v1/sites?limit=1&cursor={first.body['next']}")

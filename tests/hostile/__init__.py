@@ -1,0 +1,1 @@
+"""What strangers try, and what odd origins send, as tables: bytes, and what must come of them."""

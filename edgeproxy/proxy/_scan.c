@@ -29,10 +29,12 @@ typedef enum {
     NOT_HERE, /* what bears it is for the full path */
 } Meaning;
 
-static const struct {
+typedef struct {
     const char *name;
     Meaning meaning;
-} KNOWN[] = {
+} Known;
+
+static const Known KNOWN[] = {
     {"host", HOST},
     {"x-forwarded-proto", PROTO},
     {"connection", CONNECTION},
@@ -40,22 +42,12 @@ static const struct {
     {"if-modified-since", IF_MODIFIED_SINCE},
     /* Framing (RFC 9112 6), the connection (RFC 9110 7.6.1, 7.8; RFC 7540 3.2.1), and what goes
      * with them (RFC 9110 6.6.2, 7.6.2, 10.1.1, 10.1.4). */
-    {"content-length", NOT_HERE},
-    {"transfer-encoding", NOT_HERE},
-    {"te", NOT_HERE},
-    {"trailer", NOT_HERE},
-    {"expect", NOT_HERE},
-    {"upgrade", NOT_HERE},
-    {"keep-alive", NOT_HERE},
-    {"http2-settings", NOT_HERE},
-    {"max-forwards", NOT_HERE},
+    {"content-length", NOT_HERE}, {"transfer-encoding", NOT_HERE}, {"te", NOT_HERE},
+    {"trailer", NOT_HERE}, {"expect", NOT_HERE}, {"upgrade", NOT_HERE}, {"keep-alive", NOT_HERE},
+    {"http2-settings", NOT_HERE}, {"max-forwards", NOT_HERE},
     /* What asks for more than the stored response (RFC 9110 13.1, 14.2; RFC 9111 5.2.1, 5.4). */
-    {"range", NOT_HERE},
-    {"if-range", NOT_HERE},
-    {"if-match", NOT_HERE},
-    {"if-unmodified-since", NOT_HERE},
-    {"cache-control", NOT_HERE},
-    {"pragma", NOT_HERE},
+    {"range", NOT_HERE}, {"if-range", NOT_HERE}, {"if-match", NOT_HERE},
+    {"if-unmodified-since", NOT_HERE}, {"cache-control", NOT_HERE}, {"pragma", NOT_HERE},
 };
 #define KNOWN_COUNT (sizeof KNOWN / sizeof KNOWN[0])
 
@@ -102,9 +94,9 @@ static Meaning
 meaning_of(const Line *line)
 {
     for (uint32_t slot = line->hash % SLOTS; slots[slot]; slot = (slot + 1) % SLOTS) {
-        const char *name = KNOWN[slots[slot] - 1].name;
-        if (same_name(line->name, name, (Py_ssize_t)strlen(name))) {
-            return KNOWN[slots[slot] - 1].meaning;
+        const Known *known = &KNOWN[slots[slot] - 1];
+        if (same_name(line->name, known->name, (Py_ssize_t)strlen(known->name))) {
+            return known->meaning;
         }
     }
     if (line->name.length >= 6 && IS(((Part){line->name.at, 6}), "proxy-")) {
@@ -220,25 +212,22 @@ to_bytes(Part part)
 
 /* The parts, one to a line. */
 static PyObject *
-joined(const Part *parts, int count)
+key_of(const Part parts[3])
 {
-    Py_ssize_t length = count - 1;
-    for (int i = 0; i < count; i++) {
-        length += parts[i].length;
-    }
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, length);
-    if (bytes == NULL) {
+    PyObject *key = PyBytes_FromStringAndSize(
+        NULL, parts[0].length + 1 + parts[1].length + 1 + parts[2].length);
+    if (key == NULL) {
         return NULL;
     }
-    char *to = PyBytes_AsString(bytes);
-    for (int i = 0; i < count; i++) {
+    char *to = PyBytes_AsString(key);
+    for (int i = 0; i < 3; i++) {
         if (i > 0) {
             *to++ = '\n';
         }
         memcpy(to, parts[i].at, (size_t)parts[i].length);
         to += parts[i].length;
     }
-    return bytes;
+    return key;
 }
 
 /* A tuple of these, which it takes over; NULL where one of them could not be made. */
@@ -337,19 +326,15 @@ scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argumen
         Py_RETURN_NONE;
     }
 
-    PyObject *conditions;
-    if (none_match.at == NULL && modified_since.at == NULL) {
-        conditions = Py_NewRef(Py_None);
-    }
-    else {
-        conditions = packed(2, (PyObject *[]){to_bytes(none_match), to_bytes(modified_since)});
-    }
+    int conditional = none_match.at != NULL || modified_since.at != NULL;
     Part line = {at, first_line - 2 - at};
     return packed(4, (PyObject *[]){
         PyLong_FromSsize_t(behind - data),
-        joined((Part[]){line, host, proto}, 3),
+        key_of((Part[]){line, host, proto}),
         PyBool_FromLong(closing),
-        conditions,
+        conditional
+            ? packed(2, (PyObject *[]){to_bytes(none_match), to_bytes(modified_since)})
+            : Py_NewRef(Py_None),
     });
 }
 

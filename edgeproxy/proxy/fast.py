@@ -280,15 +280,9 @@ class FastPath:
         return answer
 
     def _find(
-        self,
-        transport: asyncio.Transport,
-        peers: Peers,
-        head: bytes,
-        key: bytes,
-        now: float,
+        self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes, now: float
     ) -> _Answer | None:
-        method, target, _ = key.split(b" ", 2)
-        request = self._read(transport, peers, method, target, all_fields(head, key))
+        request = self._read(transport, peers, head, key)
         if request is None:
             return None
         position = self._view.catch_up()
@@ -308,18 +302,14 @@ class FastPath:
         return answer
 
     def _read(
-        self,
-        transport: asyncio.Transport,
-        peers: Peers,
-        method: bytes,
-        target: bytes,
-        fields: Fields,
+        self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes
     ) -> EdgeRequest | None:
+        method, target, _ = key.split(b" ", 2)
         try:
             request = self._intake.request(
                 method,
                 target,
-                fields,
+                all_fields(head, key),
                 version="1.1",
                 secure=peers.secure,
                 peer=_address(transport),

@@ -46,7 +46,7 @@ def run(
         if certificate.expires < time.time():
             log.warning("the certificate for %s has expired", ", ".join(certificate.names))
     if not COMPILED:
-        log.warning("hits take longer than they need to: edgeproxy was installed without a compiler")
+        log.warning("hits take longer than need be: edgeproxy was installed without a compiler")
     token = FallbackToken(os.environ.get(TOKEN_VARIABLE), announce)
     with ExitStack() as stack:
         workers = config.worker_count()

@@ -22,7 +22,7 @@ from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.decide import Hit
 from edgeproxy.proxy.deciding import Unanswered
 from edgeproxy.proxy.intake import Misdirected, peer_address
-from edgeproxy.proxy.rendering import answer_head, told, unchanged_head, visible_fields
+from edgeproxy.proxy.rendering import answer_head, told, unchanged_head
 from edgeproxy.proxy.scanning import all_fields, scan, values
 from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
 from edgeproxy.semantics.cache_status import CacheStatus
@@ -64,7 +64,7 @@ class _Answer:
 
     __slots__ = (
         "age", "body", "cache_status", "ends", "entry", "head", "head_only", "policy", "unchanged",
-        "unmodified", "until", "uses", "vercel",
+        "unchanged_begins", "unmodified", "until", "uses", "vercel",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, policy: SitePolicy, *, head_only: bool) -> None:
@@ -83,6 +83,7 @@ class _Answer:
         self.vercel: bytes | None = None
         self.unchanged: bytes | None = None
         """The head of a 304, once one was sent; as long as `head` is good."""
+        self.unchanged_begins: bytes | None = None
         self.unmodified: dict[Conditions, bool] = {}
         self.uses = 0
         """How often it was used since the store was told of it."""
@@ -249,10 +250,12 @@ class FastPath:
         answer.until = min(now + 1 - age % 1, now + ttl % 1, answer.ends)
 
     def _render_unchanged(self, answer: _Answer) -> bytes:
-        fields = visible_fields(answer.entry.fields, answer.policy)
-        head = unchanged_head(fields, answer.age, answer.cache_status, answer.vercel)
-        answer.unchanged = head
-        return head
+        if answer.unchanged_begins is None:
+            answer.unchanged_begins = unchanged_head(answer.entry, answer.policy)
+        status, vercel = answer.cache_status, answer.vercel
+        head = answer_head(answer.unchanged_begins, answer.age, 304, 0, status, vercel)
+        answer.unchanged = head + b"\r\n"
+        return answer.unchanged
 
     # -- learning
 

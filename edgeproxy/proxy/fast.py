@@ -78,12 +78,11 @@ class _Answer:
         """When it is no fresh hit any more, in seconds since the epoch."""
         self.until = -math.inf
         """When `head` has to be rendered anew."""
-        self.head = self.cache_status = b""
+        self.head = self.cache_status = self.unchanged_begins = b""
         self.age = 0
         self.vercel: bytes | None = None
         self.unchanged: bytes | None = None
         """The head of a 304, once one was sent; as long as `head` is good."""
-        self.unchanged_begins: bytes | None = None
         self.unmodified: dict[Conditions, bool] = {}
         self.uses = 0
         """How often it was used since the store was told of it."""
@@ -224,11 +223,9 @@ class FastPath:
     def _unmodified(self, conditions: Conditions, answer: _Answer) -> bool:
         known = answer.unmodified.get(conditions)
         if known is None:
-            entry = answer.entry
+            entry, stored = answer.entry, answer.entry.stored
             asked = _fields((b"if-none-match", b"if-modified-since"), conditions)
-            known = not_modified(
-                asked, entry.stored.status, entry.fields, entry.stored.response_time
-            )
+            known = not_modified(asked, stored.status, entry.fields, stored.response_time)
             if len(answer.unmodified) < _CHOICES:
                 answer.unmodified[conditions] = known
         return known
@@ -250,7 +247,7 @@ class FastPath:
         answer.until = min(now + 1 - age % 1, now + ttl % 1, answer.ends)
 
     def _render_unchanged(self, answer: _Answer) -> bytes:
-        if answer.unchanged_begins is None:
+        if not answer.unchanged_begins:
             answer.unchanged_begins = unchanged_head(answer.entry, answer.policy)
         status, vercel = answer.cache_status, answer.vercel
         head = answer_head(answer.unchanged_begins, answer.age, 304, 0, status, vercel)

@@ -185,7 +185,8 @@ def request(chance: random.Random) -> bytes:
     start = b" ".join([method, target, chance.choice(VERSIONS)])
     whole = b"\r\n".join([start, *filter(None, lines)]) + chance.choice(ENDS)
     if chance.random() < 0.08:
-        at = chance.randrange(len(whole))
+        # Of a method that is unknown the edge must think that it changes what is stored.
+        at = chance.randrange(len(method), len(whole))
         mutation = chance.choice([b"", b"\r", b"\n", b"\0", b" ", b":", b"\r\n", b"\xff", b"\x1f"])
         whole = whole[:at] + mutation + whole[at + chance.randrange(2) :]
     return whole

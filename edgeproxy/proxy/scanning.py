@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_FIELDS: Final = 128
 """A head that has more is for the full path."""
-_LONGEST_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 2048
 
 # Fields that frame a message, belong to the connection, or ask for more than the stored response:
 # requests that bear one are for the full path, and so are those with any "proxy-..." field.
@@ -95,7 +95,7 @@ def all_fields(head: bytes, key: bytes) -> Fields:
 
 
 # A browser sends the same lines with every request of a page, most of them with those of a day.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _all_fields(lines: bytes) -> Fields:
     pairs = [(name, value.strip(OWS)) for name, value in _LINE.findall(lines)]
     return end_to_end(Fields(pairs))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 REQUESTS = int(os.environ.get("PATHS_REQUESTS", "800"))
 SEED = int(os.environ.get("PATHS_SEED", "1"))
 AT_ONCE = 32
+ALONE = 2
+"""How often what came out different is tried again by itself."""
 PATIENCE = 30.0
 
 LAST = b"GET /last HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n"
@@ -260,9 +262,16 @@ async def test_both_ways_answer_alike(
                     await asyncio.gather(*(answered(port, *each) for each in batch))
                     for port in (around, through)
                 ]
-                for (whole, _), expected, got in zip(batch, one, other, strict=True):
-                    assert got == expected, whole
+                for (whole, cuts), expected, got in zip(batch, one, other, strict=True):
                     seen[expected[9:12].decode("latin-1")] += 1
+                    for _ in range(ALONE):
+                        if got == expected:
+                            break
+                        # Another of the batch may have changed what is stored in between.
+                        expected, got = [
+                            await answered(port, whole, cuts) for port in (around, through)
+                        ]
+                    assert got == expected, whole
         finally:
             listener.close()
             await full.shutdown()

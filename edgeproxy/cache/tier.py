@@ -19,10 +19,10 @@ from edgeproxy.cache.bodies import INLINE_LIMIT
 from edgeproxy.cache.changes import Changes, NoRoom
 from edgeproxy.cache.disk import IndexFull, WriteWatch, translated
 from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
-from edgeproxy.cache.index import release_index
 from edgeproxy.cache.layout import WORKER, cost_of
 from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.reading import ReadSide
+from edgeproxy.cache.shared_index import acquire_sibling, release_index
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef, encode
@@ -307,5 +307,5 @@ class SharedTier(ReadSide):
             for directory in own.parent.parent.glob(f"{WORKER}*/{own.name}"):
                 known = directory == own or directory in self._siblings
                 if not known and (directory / "data.mdb").exists():
-                    self._siblings[directory] = self._index.sibling(directory)
+                    self._siblings[directory] = acquire_sibling(self._index, directory)
             return list(self._siblings.values())

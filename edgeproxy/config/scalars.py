@@ -221,6 +221,7 @@ _text = _quoted(str)
 
 Bool = Annotated[bool, Strict(), Kind("boolean", True)]
 Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000), Kind("number", 64)]
+Limit = Annotated[int, Strict(), Field(ge=0, le=1_000_000), Kind("number, 0 for none", 64)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1), Kind("number, 0 to 1", 0.2)]
 SiteName = Annotated[str, Strict(), Kind("site", "shop")]
 TokenSite = Annotated[str, Strict(), Kind('site or "*"', "shop")]

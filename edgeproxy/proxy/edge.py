@@ -22,7 +22,9 @@ from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
 from edgeproxy.proxy.access import AccessRecord
+from edgeproxy.proxy.admission import Admission, thread_meter
 from edgeproxy.proxy.claims import Claims
+from edgeproxy.proxy.crowd import capacity
 from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fast import FastPath
 from edgeproxy.proxy.fetching import Fetching, FetchParts
@@ -82,7 +84,9 @@ class Place:
     remembered: memoryview
     """The slots of `RememberedTargets`."""
     tallies: Sequence[memoryview]
-    """Each worker's counts of what it did not store."""
+    """Each worker's counts of what it did not store, and whom it refused."""
+    files: int
+    """How many files it may have open."""
 
 
 class Edge:
@@ -181,9 +185,15 @@ class Edge:
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
         serving = Serving(self.tier, lookup, clock, memory_object)
+        self._admission = Admission(
+            config.limits.max_requests, lambda: self.server.hits, thread_meter()
+        )
+        self._closing.callback(self._admission.close)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
+                admission=self._admission,
+                tally=self.tally,
                 lookup=lookup,
                 incomplete=incomplete,
                 fetching=fetching,
@@ -215,7 +225,12 @@ class Edge:
         await peers.start()
         self._closing.push_async_callback(peers.close)
         self.server = EdgeServer(
-            self._handler.handle, config.limits, clock=clock, on_refused=self._log_refused
+            self._handler.handle,
+            config.limits,
+            clock=clock,
+            on_refused=self._log_refused,
+            capacity=capacity(config.limits, place.files),
+            tally=self.tally,
         )
         self._fast = FastPath(
             clock=clock,
@@ -255,6 +270,8 @@ class Edge:
         self.sites = SiteTable(config)
         self._handler.intake = Intake(self.sites, config.trusted_proxies)
         self.server.limits = config.limits
+        self.server.crowd.capacity = capacity(config.limits, self._place.files)
+        self._admission.configure(config.limits.max_requests)
         # Freshness and rendered heads in memory were made under the old policies.
         self._memory.clear()
         self._configure_fast()
@@ -264,6 +281,7 @@ class Edge:
         config = self._config
         log = None if config.log.access == "off" else self._access_log
         self._fast.configure(self._handler.intake, config.limits, log)
+        self.server.crowd.exempt = config.trusted_proxies
 
     def begin_drain(self) -> None:
         """Close idle connections, and each other one after its answer."""

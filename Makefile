@@ -16,7 +16,7 @@ apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "in
   apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check docs bench bench-quick bench-purging redis clean
+.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-overload redis clean
 
 help: ## list the verbs
 	@echo "edgeproxy: make VERB"
@@ -52,6 +52,9 @@ bench-quick: $(INSTALLED) ## the same in under a minute, beside nginx: a smoke t
 
 bench-purging: $(INSTALLED) ## measure what a purge of a million responses costs, and who notices
 	$(BIN)/python -m bench.purging
+
+bench-overload: $(INSTALLED) ## measure what is left of the hits while far too much else is asked for
+	$(BIN)/python -m bench.overload
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info bench/results

@@ -312,7 +312,7 @@ class Limits(Section):
     max_requests: scalars.Count = Field(
         default=10_000,
         description="most requests of each worker under way at once, fresh hits not counted, "
-        "WebSockets and downloads among them: those beyond wait a second, then get 503",
+        "WebSockets and downloads among them: those beyond wait two seconds, then get 503",
         examples=[2000],
     )
 

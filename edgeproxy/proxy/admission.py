@@ -1,9 +1,9 @@
 """Who gets in when there is more to do than can be done: requests by the full path wait in line.
 
-A request that isn't a fresh hit costs twenty times as much as one that is. So many may be under way
-at once (`limits.max_requests`); and as long as the event loop has no idle moment while readers ask
-for hits, only so many begin as take a small part of its time. What finds no place for `PATIENCE`
-seconds is refused, so that a client that asks again at once does not make the more work.
+A request that isn't a fresh hit costs twenty to forty times as much as one that is. So many may be
+under way at once (`limits.max_requests`); and as long as the event loop has no idle moment while
+readers ask for hits, only so many begin as take a small part of its time. What finds no place for
+`PATIENCE` seconds is refused: not at once, so that clients who ask again make the less work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgeproxy.proxy.errors import EdgeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 2.0
 """Seconds in line after which a request is refused."""
 MAX_LINE: Final = 4096
 """Requests that wait in line; one more is refused at once."""
@@ -30,7 +30,7 @@ _PERIOD: Final = 0.05
 """Seconds between two looks at how busy the event loop is."""
 _SATURATED: Final = 0.95
 """Share of the time from which on the loop has none to spare."""
-_HITS_EACH: Final = 200
+_HITS_EACH: Final = 400
 """Hits that come before each request of the full path while the loop is saturated."""
 _LESS: Final = 0.6
 _MORE: Final = 1.5

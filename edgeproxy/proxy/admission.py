@@ -32,6 +32,12 @@ _SATURATED: Final = 0.95
 """Share of the time from which on the loop has none to spare."""
 _HITS_EACH: Final = 400
 """Hits that come before each request of the full path while the loop is saturated."""
+_HITS_EACH_CONNECTION: Final = 40
+_LEAST_CONNECTIONS: Final = 10
+"""The same for connections, and how many may come at least in a period."""
+_REMEMBERED: Final = 2.0
+"""Seconds for which there are said to be hits after the last one: where they starve, they come in
+rare bursts."""
 _LESS: Final = 0.6
 _MORE: Final = 1.5
 
@@ -64,6 +70,9 @@ class Admission:
         self._begun = 0
         self._looking: asyncio.TimerHandle | None = None
         self._last = (0.0, 0.0, 0)
+        self._hit_at = -math.inf
+        self._connections = 0
+        self._connections_allowed = math.inf
 
     def configure(self, max_requests: int) -> None:
         """Go by that limit from now on."""
@@ -80,10 +89,14 @@ class Admission:
         """How many wait in line."""
         return len(self._line)
 
+    def connected(self) -> bool:
+        """A new connection was made; False if there should be no more in this period."""
+        self._start_looking()
+        self._connections += 1
+        return self._connections < self._connections_allowed
+
     async def __aenter__(self) -> None:
-        if self._looking is None:
-            self._last = self._now()
-            self._looking = self._loop.call_later(_PERIOD, self._look)
+        self._start_looking()
         if not self._line and self._has_room():
             self._enter()
             return
@@ -130,29 +143,39 @@ class Admission:
     def _now(self) -> tuple[float, float, int]:
         return self._loop.time(), self._busy(), self._hits()
 
+    def _start_looking(self) -> None:
+        if self._looking is None:
+            self._last = self._now()
+            self._looking = self._loop.call_later(_PERIOD, self._look)
+
     def _look(self) -> None:
         before, self._last = self._last, self._now()
         seconds, busy, hits = (b - a for a, b in zip(before, self._last, strict=True))
-        begun, self._begun = self._begun, 0
-        self._allowance = next_allowance(self._allowance, begun, int(hits), busy / seconds)
+        if hits:
+            self._hit_at = self._last[0]
+        begun, connections = self._begun, self._connections
+        self._begun = self._connections = 0
+        if busy >= _SATURATED * seconds and self._last[0] - self._hit_at < _REMEMBERED:
+            least = max(1, int(hits) // _HITS_EACH)
+            self._allowance = max(least, int(min(self._allowance, begun) * _LESS))
+            least = max(_LEAST_CONNECTIONS, int(hits) // _HITS_EACH_CONNECTION)
+            self._connections_allowed = least
+        else:
+            self._allowance = self._allowance * _MORE + 4
+            if self._allowance >= MAX_LINE:
+                self._allowance = math.inf
+            self._connections_allowed = math.inf
         self._let_in()
-        idle = not (begun or self._line or self._inside) and self._allowance == math.inf
-        self._looking = None if idle else self._loop.call_later(_PERIOD, self._look)
+        done = not (begun or connections or self._line or self._inside)
+        if done and self._allowance == math.inf:
+            self._looking = None
+        else:
+            self._looking = self._loop.call_later(_PERIOD, self._look)
 
     def close(self) -> None:
         """Look at the load no more."""
         if self._looking is not None:
             self._looking.cancel()
-
-
-def next_allowance(allowance: float, begun: int, hits: int, busy: float) -> float:
-    """How many requests may begin in the next period, after one with so many begun, and so many
-    hits; `busy` is the share of it in which the loop had something to do."""
-    if busy >= _SATURATED and hits:
-        least = max(1, hits // _HITS_EACH)
-        return max(least, int(min(allowance, begun) * _LESS))
-    more = allowance * _MORE + 4
-    return more if more < MAX_LINE else math.inf
 
 
 def thread_meter() -> Callable[[], float]:

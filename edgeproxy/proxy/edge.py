@@ -259,6 +259,10 @@ class Edge:
         name = f"sweeper-{self._place.worker}" if self.tier.per_worker else "sweeper"
         return self._place.runtime_dir / name
 
+    def connected(self) -> bool:
+        """A connection was made; False if the next ones should wait a moment."""
+        return self._admission.connected()
+
     @property
     def in_flight(self) -> int:
         """How many requests are being answered."""

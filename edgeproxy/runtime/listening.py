@@ -18,7 +18,7 @@ from edgeproxy.runtime.sockets import BACKLOG
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from edgeproxy.proxy.light import LightProtocol
     from edgeproxy.proxy.protocol import EdgeProtocol
@@ -53,10 +53,15 @@ class Listening:
     """A worker's listening sockets, each with what the event loop is told of its TLS."""
 
     def __init__(
-        self, server: EdgeServer, sockets: Sequence[tuple[socket.socket, Mapping[str, Any]]]
+        self,
+        server: EdgeServer,
+        sockets: Sequence[tuple[socket.socket, Mapping[str, Any]]],
+        connected: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`connected` is told of each connection; False has the next ones wait a moment."""
         self._server = server
         self._sockets = sockets
+        self._connected = connected
         self._taking: list[asyncio.Server] = []
         self._pausing: asyncio.Task[None] | None = None
         self._told_at = -_CALM_SECONDS
@@ -89,6 +94,8 @@ class Listening:
     def _connection(self) -> EdgeProtocol | LightProtocol:
         if self._pausing is None:
             why = self._short_of(1)
+            if why is None and not self._connected():
+                why = "overloaded"
             if why is not None:
                 self._pausing = asyncio.get_running_loop().create_task(self._pause(why))
         return self._server()
@@ -113,12 +120,16 @@ class Listening:
 
     async def _pause(self, why: str) -> None:
         self._close_copies()
-        self._server.count(why)
         loop = asyncio.get_running_loop()
-        if loop.time() - self._told_at >= _CALM_SECONDS:
-            log.warning("new connections wait until others end: %s", _WHY[why])
+        told = _WHY.get(why)
+        if told is not None:
+            self._server.count(why)
+            if loop.time() - self._told_at >= _CALM_SECONDS:
+                log.warning("new connections wait until others end: %s", told)
         while True:
-            self._server.make_room()
+            if told is not None:
+                self._server.make_room()
+                self._told_at = loop.time()
             await asyncio.sleep(_LOOK_SECONDS)
             if self._short_of(0) is None:
                 try:
@@ -126,5 +137,4 @@ class Listening:
                     break
                 except OSError:
                     self._close_copies()
-        self._told_at = loop.time()
         self._pausing = None

@@ -150,7 +150,7 @@ class Worker:
         for sock in self._seat.admin:
             await web.SockSite(runner, sock, backlog=BACKLOG).start()
         sockets = [(sock, _tls_options(tls, self._config)) for sock, tls in self._public()]
-        self._listening = Listening(self._edge.server, sockets)
+        self._listening = Listening(self._edge.server, sockets, self._edge.connected)
         await self._listening.start()
         self._slot.set_ready(os.getpid())
         heart = asyncio.create_task(self._beat())

@@ -1,13 +1,12 @@
 """Who gets in when more is asked for than can be served."""
 
 import asyncio
-import math
 import time
 
 import pytest
 
 from edgeproxy.proxy import admission
-from edgeproxy.proxy.admission import MAX_LINE, Admission, Overloaded, next_allowance, thread_meter
+from edgeproxy.proxy.admission import Admission, Overloaded, thread_meter
 
 
 class Loop:
@@ -134,32 +133,17 @@ async def test_beside_hits_that_take_all_the_time_few_begin(
     flood = [Request(entrance) for _ in range(200)]
     await turn()
     assert sum(each.inside.is_set() for each in flood) <= 1
+    connections = [entrance.connected() for _ in range(20)]
+    assert connections[0]
+    assert not connections[-1]
     load.saturated = False
     async with asyncio.timeout(5):
         await asyncio.gather(*(each.inside.wait() for each in flood))
+    assert all(entrance.connected() for _ in range(20))
     for each in (keeping, *flood):
         each.end.set()
         await each.task
     entrance.close()
-
-
-@pytest.mark.parametrize(
-    ("allowance", "begun", "hits", "busy", "following"),
-    [
-        pytest.param(math.inf, 100, 50, 0.5, math.inf, id="idle moments"),
-        pytest.param(math.inf, 100, 0, 1.0, math.inf, id="no hits that could suffer"),
-        pytest.param(math.inf, 100, 50, 1.0, 60, id="saturated: fewer"),
-        pytest.param(60, 60, 50, 1.0, 36, id="and fewer"),
-        pytest.param(1, 1, 50, 1.0, 1, id="but one"),
-        pytest.param(1, 1, 4000, 1.0, 10, id="or one for so many hits"),
-        pytest.param(1, 1, 50, 0.5, 5.5, id="idle again: more"),
-        pytest.param(MAX_LINE, 9, 0, 0.5, math.inf, id="and in the end all"),
-    ],
-)
-def test_how_many_may_begin(
-    allowance: float, begun: int, hits: int, busy: float, following: float
-) -> None:
-    assert next_allowance(allowance, begun, hits, busy) == following
 
 
 def test_a_thread_that_works_is_busy_whatever_else_the_machine_does() -> None:

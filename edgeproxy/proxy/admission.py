@@ -38,6 +38,7 @@ _LEAST_CONNECTIONS: Final = 10
 _REMEMBERED: Final = 2.0
 """Seconds for which there are said to be hits after the last one: where they starve, they come in
 rare bursts."""
+_LEAST_LATE: Final = 10
 _LESS: Final = 0.6
 _MORE: Final = 1.5
 
@@ -160,6 +161,10 @@ class Admission:
             self._allowance = max(least, int(min(self._allowance, begun) * _LESS))
             least = max(_LEAST_CONNECTIONS, int(hits) // _HITS_EACH_CONNECTION)
             self._connections_allowed = least
+        elif busy >= _SATURATED * seconds and seconds > 2 * _PERIOD:
+            # Each round of the loop is so long that new connections, of which it takes one in each,
+            # would wait for ever: also those of readers who would ask for hits.
+            self._allowance = max(_LEAST_LATE, int(min(self._allowance, begun) * _LESS))
         else:
             self._allowance = self._allowance * _MORE + 4
             if self._allowance >= MAX_LINE:

@@ -38,7 +38,9 @@ _LEAST_CONNECTIONS: Final = 10
 _REMEMBERED: Final = 2.0
 """Seconds for which there are said to be hits after the last one: where they starve, they come in
 rare bursts."""
-_LEAST_LATE: Final = 10
+_ROUND: Final = 16
+"""Requests that begin in one round of the event loop. It takes one new connection in each, which
+would wait for ever if a round were as long as a thousand requests take."""
 _LESS: Final = 0.6
 _MORE: Final = 1.5
 
@@ -68,7 +70,7 @@ class Admission:
         self._line: deque[asyncio.Future[None]] = deque()
         self._hits, self._busy = hits, busy
         self._allowance = math.inf
-        self._begun = 0
+        self._begun = self._this_round = 0
         self._looking: asyncio.TimerHandle | None = None
         self._last = (0.0, 0.0, 0)
         self._hit_at = -math.inf
@@ -122,11 +124,22 @@ class Admission:
         self._leave()
 
     def _has_room(self) -> bool:
-        return self._inside < self._max_requests and self._begun < self._allowance
+        return (
+            self._inside < self._max_requests
+            and self._begun < self._allowance
+            and self._this_round < _ROUND
+        )
 
     def _enter(self) -> None:
         self._inside += 1
         self._begun += 1
+        if not self._this_round:
+            self._loop.call_soon(self._next_round)
+        self._this_round += 1
+
+    def _next_round(self) -> None:
+        self._this_round = 0
+        self._let_in()
 
     def _leave(self) -> None:
         self._inside -= 1
@@ -161,10 +174,6 @@ class Admission:
             self._allowance = max(least, int(min(self._allowance, begun) * _LESS))
             least = max(_LEAST_CONNECTIONS, int(hits) // _HITS_EACH_CONNECTION)
             self._connections_allowed = least
-        elif busy >= _SATURATED * seconds and seconds > 2 * _PERIOD:
-            # Each round of the loop is so long that new connections, of which it takes one in each,
-            # would wait for ever: also those of readers who would ask for hits.
-            self._allowance = max(_LEAST_LATE, int(min(self._allowance, begun) * _LESS))
         else:
             self._allowance = self._allowance * _MORE + 4
             if self._allowance >= MAX_LINE:

@@ -145,7 +145,8 @@ async def test_requests_beyond_the_limit_are_told_so_and_hits_go_on(
     async with await edge.connect() as hits:
         for _ in range(50):
             assert await answered(hits)
-    response = await third
+    async with asyncio.timeout(PATIENCE):
+        response = await third
     assert (response.status, response.field("Retry-After")) == (503, "1")
     assert response.cache_status["detail"] == "overloaded"
     assert "/slow/third" not in origin.counts

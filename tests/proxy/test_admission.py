@@ -132,7 +132,7 @@ async def test_beside_hits_that_take_all_the_time_few_begin(
     await asyncio.sleep(0.2)
     flood = [Request(entrance) for _ in range(200)]
     await turn()
-    assert sum(each.inside.is_set() for each in flood) <= 1
+    assert sum(each.inside.is_set() for each in flood) <= 5
     connections = [entrance.connected() for _ in range(20)]
     assert connections[0]
     assert not connections[-1]

@@ -16,7 +16,7 @@ apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "in
   apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-footprint redis clean
+.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-footprint bench-overload redis clean
 
 help: ## list the verbs
 	@echo "edgeproxy: make VERB"
@@ -55,6 +55,9 @@ bench-purging: $(INSTALLED) ## measure what a purge of a million responses costs
 
 bench-footprint: $(INSTALLED) ## measure what an edge takes that has a million responses stored
 	$(BIN)/python -m bench.footprint
+
+bench-overload: $(INSTALLED) ## measure what is left of the hits while far too much else is asked for
+	$(BIN)/python -m bench.overload
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info bench/results

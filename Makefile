@@ -58,9 +58,10 @@ bench-footprint: $(INSTALLED) ## measure what an edge takes that has a million r
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info bench/results
+	find edgeproxy -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps make the set-up run once, and again when pyproject.toml has changed.
+# The stamps make the set-up run once, and again when pyproject.toml or what is compiled has changed.
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(RECENT)' || { \
@@ -73,12 +74,12 @@ $(BIN)/python:
 	    echo "no virtual environment could be made; Debian, Ubuntu: apt-get install python3-venv" >&2; \
 	    exit 1; }
 
-$(INSTALLED): pyproject.toml | $(BIN)/python
+$(INSTALLED): pyproject.toml edgeproxy/proxy/_scan.c | $(BIN)/python
 	@echo "installing edgeproxy into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(INSTALLED_DEV): pyproject.toml | $(BIN)/python
+$(INSTALLED_DEV): pyproject.toml edgeproxy/proxy/_scan.c | $(BIN)/python
 	@echo "installing edgeproxy and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(INSTALLED)

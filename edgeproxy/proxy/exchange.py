@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from edgeproxy.cache.reading import StoredBody
     from edgeproxy.proxy.errors import EdgeError
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
@@ -113,6 +114,10 @@ class Exchange:
 
     async def write(self, chunk: bytes) -> None:
         await self.writer.write(chunk)
+
+    async def send_file(self, body: StoredBody, start: int, stop: int) -> int:
+        """Send a part of a stored body without reading it, as far as that goes; gives how far."""
+        return await self.writer.send_file(body, start, stop)
 
     async def finish(self) -> None:
         await self.writer.finish()

@@ -61,6 +61,7 @@ class EdgeProtocol(RequestHandler):
         "_unsent",
         "continue_due",
         "limits",
+        "room",
     )
 
     def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,6 +81,8 @@ class EdgeProtocol(RequestHandler):
         self.limits = limits
         self.continue_due = False
         """The client waits for 100 Continue before it sends the body (RFC 9110 10.1.1)."""
+        self.room: asyncio.Future[None] | None = None
+        """Somebody waits until the socket takes more, or is gone."""
         self._server = server
         # The rest of the request's body; None once it has all come in.
         self._body: LengthBody | ChunkedBody | None = None
@@ -140,6 +143,11 @@ class EdgeProtocol(RequestHandler):
                     self.abort()
                     raise ConnectionResetError("the client has stopped reading") from None
 
+    def found_room(self) -> None:
+        """Wake who waits for `room`."""
+        if self.room is not None and not self.room.done():
+            self.room.set_result(None)
+
     def abort(self) -> None:
         """Break the connection off with a reset, which nobody takes for the end of a body."""
         if self.transport is not None:
@@ -189,6 +197,7 @@ class EdgeProtocol(RequestHandler):
             self._payload.set_exception(ConnectionResetError("the client is gone"))
         if self._lingering is not None:
             self._lingering.cancel()
+        self.found_room()
         super().connection_lost(exc)
 
     # A full body buffer holds the transport alone: the parser has always read all it was given.

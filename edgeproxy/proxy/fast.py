@@ -14,6 +14,7 @@ Whatever is unusual, or no fresh hit, is left to the full path, untouched.
 from __future__ import annotations
 
 import math
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from edgeproxy.config.addresses import within
@@ -63,8 +64,8 @@ class _Answer:
     """An entry as an answer to requests, rendered but for what changes by the second."""
 
     __slots__ = (
-        "age", "body", "cache_status", "ends", "entry", "head", "head_only", "policy", "unchanged",
-        "unchanged_begins", "unmodified", "until", "uses", "vercel",
+        "age", "body", "cache_status", "ends", "entry", "head", "head_only", "host", "policy",
+        "site", "status", "unchanged", "unchanged_begins", "unmodified", "until", "uses", "vercel",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, policy: SitePolicy, *, head_only: bool) -> None:
@@ -72,9 +73,10 @@ class _Answer:
         self.policy = policy
         self.head_only = head_only
         self.body = entry.body
-        freshness = entry.freshness
+        freshness, stored = entry.freshness, entry.stored
+        self.status, self.site, self.host = stored.status, intern(stored.site), intern(stored.host)
         stale_from = freshness.response_time + freshness.lifetime - max(0.0, freshness.initial_age)
-        self.ends = min(stale_from, entry.stored.deleted_from or math.inf)
+        self.ends = min(stale_from, stored.deleted_from or math.inf)
         """When it is no fresh hit any more, in seconds since the epoch."""
         self.until = -math.inf
         """When `head` has to be rendered anew."""
@@ -223,24 +225,24 @@ class FastPath:
     def _unmodified(self, conditions: Conditions, answer: _Answer) -> bool:
         known = answer.unmodified.get(conditions)
         if known is None:
-            entry, stored = answer.entry, answer.entry.stored
+            stored = answer.entry.stored
             asked = _fields((b"if-none-match", b"if-modified-since"), conditions)
-            known = not_modified(asked, stored.status, entry.fields, stored.response_time)
+            known = not_modified(asked, stored.status, Fields(stored.fields), stored.response_time)
             if len(answer.unmodified) < _CHOICES:
                 answer.unmodified[conditions] = known
         return known
 
     def _render(self, answer: _Answer, now: float) -> None:
         entry = answer.entry
-        stored, freshness = entry.stored, entry.freshness
+        freshness = entry.freshness
         # The store is told of the uses since it was last told, and of this one.
-        self._tier.touch(stored.id, now, answer.uses + 1)
+        self._tier.touch(entry.id, now, answer.uses + 1)
         answer.uses = -1
         age, ttl = freshness.age(now), freshness.ttl(now)
         status, vercel = told(CacheStatus(hit=True, ttl=int(ttl)), answer.policy)
         answer.age, answer.cache_status, answer.vercel = int(age), status, vercel
         head = self._serving.rendered(entry, answer.policy)
-        head = answer_head(head, answer.age, stored.status, len(answer.body), status, vercel)
+        head = answer_head(head, answer.age, answer.status, len(answer.body), status, vercel)
         answer.head = head + b"\r\n"
         answer.unchanged = None
         # Until Age or the remaining freshness is another number of seconds.
@@ -363,7 +365,7 @@ class FastPath:
     ) -> None:
         assert self._log is not None
         method, target, _ = head.split(b" ", 2)
-        fields, stored = _fields(_LOGGED, values(head, 0, _LOGGED)), answer.entry.stored
+        fields = _fields(_LOGGED, values(head, 0, _LOGGED))
         unchanged = conditions is not None and self._unmodified(conditions, answer)
         client = _address(transport)
         if peers.trusted:
@@ -374,12 +376,12 @@ class FastPath:
                 method=method,
                 target=target,
                 version="1.1",
-                status=304 if unchanged else stored.status,
+                status=304 if unchanged else answer.status,
                 bytes_sent=0 if unchanged or answer.head_only else len(answer.body),
                 result="hit",
                 cache_status=answer.cache_status,
-                site=stored.site,
-                host=stored.host,
+                site=answer.site,
+                host=answer.host,
                 referer=fields.get(b"referer") or b"",
                 user_agent=fields.get(b"user-agent") or b"",
                 started=now,

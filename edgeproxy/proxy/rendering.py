@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from edgeproxy.proxy.wire import FRAMING, REASONS, render_head
 from edgeproxy.semantics.cache_status import append_member, vercel_cache
 from edgeproxy.semantics.conditional import not_modified_fields
+from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.tags import hidden_fields
 
 if TYPE_CHECKING:
     from edgeproxy.cache.memory import Entry
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.semantics.cache_status import CacheStatus
-    from edgeproxy.semantics.fields import Fields
 
 OWN_FIELDS: Final = frozenset({b"age", b"content-length"})
 """Made anew for each answer: the time in the cache, and the message's framing."""
@@ -29,7 +29,8 @@ def stored_head(entry: Entry, policy: SitePolicy) -> bytes:
     """What all whole answers from an entry begin with. Raises `UnsafeField`."""
     hidden = hidden_fields(policy.tags)
     left_out = _left_out(hidden, debug=policy.debug_tags, vercel=policy.vercel_cache)
-    return render_head(entry.stored.status, entry.stored.reason, entry.fields, but=left_out)
+    stored = entry.stored
+    return render_head(stored.status, stored.reason, Fields(stored.fields), but=left_out)
 
 
 def unchanged_head(entry: Entry, policy: SitePolicy) -> bytes:

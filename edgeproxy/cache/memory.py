@@ -17,6 +17,8 @@ from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import Freshness
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgeproxy.cache.stored import StoredResponse
 
 _SMALL_SHARE = 0.1
@@ -101,8 +103,10 @@ class MemoryTier:
         self.max_bytes = max_bytes
         self.bytes_used = 0
         self.variants: dict[bytes, tuple[Entry, ...]] = {}
-        """The entries under each cache key. A tuple is never changed, but replaced whenever one of
-        its entries comes, goes, or turns out to have been invalidated."""
+        """The entries under each cache key."""
+        self.on_change: Callable[[bytes], None] = lambda _: None
+        """Told of a cache key whenever one of its entries comes, goes, or turns out to have been
+        invalidated; not of `clear`."""
         # Where an entry stays as long as it is here, whatever queue it is in.
         self._slots: list[Entry | None] = [None, None]
         self._free_slots: list[int] = []
@@ -152,6 +156,7 @@ class MemoryTier:
             self._remove(variants[0])
             variants = variants[1:]
         self.variants[primary] = (*variants, entry)
+        self.on_change(primary)
         self._count += 1
         self._take_slot(entry)
         self._enqueue(entry._slot, queue)
@@ -212,6 +217,7 @@ class MemoryTier:
         self.variants[primary] = tuple(
             new if entry is old else entry for entry in self.variants[primary]
         )
+        self.on_change(primary)
 
     def _charge(self, entry: Entry, cost: int) -> None:
         self.bytes_used += cost
@@ -229,6 +235,7 @@ class MemoryTier:
             self.variants[primary] = others
         else:
             del self.variants[primary]
+        self.on_change(primary)
 
     def _make_room(self, cost: int) -> None:
         chances = _CHANCES

@@ -4,7 +4,7 @@ What the full path would do is found out once, by the same functions (`Intake`, 
 remembered under the bytes that it depends on: the request line, Host, and a proxy's word for the
 scheme. From then on a request costs a look at its head, and at all that can have changed since:
 
-- the worker's memory has the same entries under the key (`variants`);
+- the worker's memory has the same entries for it (whatever it drops or changes is forgotten here);
 - no invalidation has come since the entry was judged (`checked`, and the journal's head);
 - it is still fresh, no purge's deadline has come, and its Age is what was rendered (`until`).
 
@@ -94,11 +94,9 @@ class _Target:
     """The answers to the requests with one key, all out of the entries that are in memory under
     their primary key."""
 
-    __slots__ = ("answer", "by_values", "names", "primary", "variants")
+    __slots__ = ("answer", "by_values", "names")
 
-    def __init__(self, primary: bytes, variants: tuple[Entry, ...]) -> None:
-        self.primary = primary
-        self.variants = variants
+    def __init__(self, variants: tuple[Entry, ...]) -> None:
         self.names = tuple(sorted({name for one in variants for name, _ in one.stored.selecting}))
         """The request fields that choose among them."""
         self.by_values: dict[tuple[bytes | None, ...], _Answer] = {}
@@ -106,7 +104,7 @@ class _Target:
         """The only one there is."""
 
     def remember(self, head: bytes, answer: _Answer) -> None:
-        if not self.names and len(self.variants) == 1:
+        if not self.names:
             self.answer = answer
         elif len(self.by_values) < _CHOICES:
             self.by_values[values(head, 0, self.names)] = answer
@@ -141,7 +139,7 @@ class FastPath:
         """Knows no site before `configure` is called."""
         self._clock = clock
         self._memory = memory
-        self._variants = memory.variants
+        memory.on_change = self._forget
         self._tier = tier
         self._view = view
         self._head = view.head
@@ -154,6 +152,8 @@ class FastPath:
             for trusted in (False, True)
         }
         self._keys = 0
+        # Where the targets of a cache key are.
+        self._targets_of: dict[bytes, list[tuple[Peers, bytes]]] = {}
         self._log: AccessSink | None = None
         self.unanswered: Unanswered | None = None
         """The request that `answer` has left last, where it was read: the full path need not."""
@@ -183,7 +183,7 @@ class FastPath:
                 return data[at:]
             end, key, closing, conditions = read
             target, now, answer = peers.targets.get(key), self._clock(), None
-            if target is not None and self._variants.get(target.primary) is target.variants:
+            if target is not None:
                 answer = target.answer or target.by_values.get(values(data, at, target.names))
             if answer is None or now >= answer.until or answer.entry.checked != self._head[0]:
                 answer = self._renew(transport, peers, data[at:end], key, now, answer)
@@ -331,25 +331,28 @@ class FastPath:
     def _remember(
         self, peers: Peers, key: bytes, primary: bytes, head: bytes, answer: _Answer
     ) -> None:
-        variants = self._variants.get(primary, ())
+        variants = self._memory.get(primary)
         if answer.entry not in variants:
             # Too long for memory, or gone again.
             return
         target = peers.targets.get(key)
-        if target is None or target.variants is not variants:
-            if target is None:
-                self._count_key()
-            target = peers.targets[key] = _Target(primary, variants)
+        if target is None:
+            if self._keys > 2 * len(self._memory) + _SPARE_KEYS:
+                self._forget_all()
+            self._keys += 1
+            self._targets_of.setdefault(primary, []).append((peers, key))
+            target = peers.targets[key] = _Target(variants)
         target.remember(head, answer)
 
-    def _count_key(self) -> None:
-        self._keys += 1
-        if self._keys > 2 * len(self._memory) + _SPARE_KEYS:
-            self._forget_all()
+    def _forget(self, primary: bytes) -> None:
+        for peers, key in self._targets_of.pop(primary, ()):
+            del peers.targets[key]
+            self._keys -= 1
 
     def _forget_all(self) -> None:
         for peers in self._peers.values():
             peers.targets.clear()
+        self._targets_of.clear()
         self._keys = 0
 
     # -- the account

@@ -326,3 +326,17 @@ async def test_a_reader_that_stops_reading_is_reset(tmp_path: Path, origin: Scri
             while await reader.read(65536):
                 pass
         writer.close()
+
+
+async def test_what_leaves_memory_is_not_remembered(
+    tmp_path: Path, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tier's bound is that of the bodies that are kept alive, too."""
+    async with running(tmp_path, origin, config={"memory": {"max_bytes": 40_000}}) as shop:
+        for number in range(60):
+            origin.route(f"/{number}", Answer(200, MINUTE, bytes(1000)))
+            for _ in range(2):
+                await shop.get(f"/{number}")
+        fast, memory = shop.edge._fast, shop.edge._memory
+        remembered = sum(len(peers.targets) for peers in fast._peers.values())
+        assert 0 < remembered <= len(memory) < 40

@@ -13,6 +13,8 @@
 # In the file, let readers in from outside the container with [[listen]] address = ":8080".
 
 FROM python:3.13-slim AS build
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends gcc libc6-dev
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY edgeproxy ./edgeproxy

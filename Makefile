@@ -17,7 +17,7 @@ apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "in
   apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-footprint fuzz soak redis clean
+.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-footprint bench-overload fuzz soak redis clean
 
 help: ## list the verbs
 	@echo "edgeproxy: make VERB"
@@ -57,6 +57,9 @@ bench-purging: $(INSTALLED) ## measure what a purge of a million responses costs
 bench-footprint: $(INSTALLED) ## measure what an edge takes that has a million responses stored
 	$(BIN)/python -m bench.footprint
 
+bench-overload: $(INSTALLED) ## measure what is left of the hits while far too much else is asked for
+	$(BIN)/python -m bench.overload
+
 fuzz: $(INSTALLED_FUZZ) ## look for inputs that break a parser's promise (SECONDS=60 for all of them)
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --jobs $(JOBS)
 
@@ -67,7 +70,7 @@ clean: ## remove the environment, caches and results
 	rm -rf $(VENV) fuzz/found .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps make the set-up run once, and again when pyproject.toml has changed.
+# The stamps make the set-up run once, and again when pyproject.toml or what is compiled has changed.
 
 $(BIN)/python:
 	@test -n '$(PYTHON)' && $(PYTHON) -c '$(RECENT)' || { \
@@ -80,12 +83,12 @@ $(BIN)/python:
 	    echo "no virtual environment could be made; Debian, Ubuntu: apt-get install python3-venv" >&2; \
 	    exit 1; }
 
-$(INSTALLED): pyproject.toml | $(BIN)/python
+$(INSTALLED): pyproject.toml edgeproxy/proxy/_scan.c | $(BIN)/python
 	@echo "installing edgeproxy into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(INSTALLED_DEV): pyproject.toml | $(BIN)/python
+$(INSTALLED_DEV): pyproject.toml edgeproxy/proxy/_scan.c | $(BIN)/python
 	@echo "installing edgeproxy and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(INSTALLED)

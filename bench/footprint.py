@@ -144,7 +144,7 @@ def _entry_bytes(index: Index, count: int) -> tuple[float, float]:
                 stored.status, fields, stored.request_time, stored.response_time, policy
             )
             body = bytes(txn.get(stored.body.id, db=index.bodies) or b"")
-            memory.put(Entry(stored, fields, body, freshness, checked=0))
+            memory.put(Entry.of(stored, body, freshness, checked=0))
             own += len(body) + sum(len(name) + len(value) for name, value in stored.fields)
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - before

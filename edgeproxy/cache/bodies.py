@@ -11,7 +11,8 @@ import errno
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edgeproxy.cache.disk import disk_error
 from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreUnusable
@@ -19,7 +20,6 @@ from edgeproxy.cache.layout import body_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
     from typing import TypeAlias, TypeVar
 
     from edgeproxy.cache.spool import Spool
@@ -32,6 +32,9 @@ READ_SIZE = 256 * 1024
 INLINE_LIMIT = 128 * 1024
 
 _OUR_WANT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_NOT_FROM_HERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What sendfile(2) says of a file system that can't do it."""
+_MAX_WHOLE = 10_000
 
 
 class Bodies(Protocol):
@@ -77,9 +80,12 @@ class FileBodies:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="bodies")
+        self._whole: dict[bytes, _Stamp] = {}
+        self.in_memory = _in_memory(directory)
+        """Nothing here is on a disk, so nobody has to wait for one."""
 
     async def probe(self) -> None:
-        if not await self._in_thread(os.access, self._directory.parent, os.W_OK | os.X_OK):
+        if not await self.in_thread(os.access, self._directory.parent, os.W_OK | os.X_OK):
             raise StoreUnusable(f"can't write to {self._directory.parent}")
 
     async def write(self, body_id: bytes, spool: Spool) -> None:
@@ -92,35 +98,112 @@ class FileBodies:
 
     async def read(self, ref: BodyRef) -> bytes:
         file = await self._open(ref)
-        return await self._in_thread(file.read, 0, ref.length)
+        return await self.in_thread(file.read, 0, ref.length)
 
-    async def open(self, ref: BodyRef) -> ReadBody:
-        file = await self._open(ref)
-
-        async def read(start: int, stop: int | None) -> AsyncIterator[bytes]:
-            end = ref.length if stop is None else min(stop, ref.length)
-            while start < end:
-                chunk = await self._in_thread(file.read, start, min(READ_SIZE, end - start))
-                start += len(chunk)
-                yield chunk
-
-        return read
+    async def open(self, ref: BodyRef) -> FileBody:
+        return FileBody(self, ref, await self._open(ref))
 
     async def remove(self, ref: BodyRef) -> None:
         path = body_path(self._directory, ref.id)
+        self._whole.pop(ref.id, None)
         try:
-            await self._in_thread(path.unlink, True)
+            await self.in_thread(path.unlink, True)
         except OSError as error:
             raise StoreUnusable(f"can't remove {path}: {error.strerror}") from error
 
     async def close(self) -> None:
         self._threads.shutdown()
 
-    async def _open(self, ref: BodyRef) -> _File:
-        return await self._in_thread(_File, body_path(self._directory, ref.id), ref.length)
+    def found_whole(self, ref: BodyRef, stamp: _Stamp) -> None:
+        """Note that a body's file, as it was then, has what was stored."""
+        self._whole.pop(ref.id, None)
+        if len(self._whole) >= _MAX_WHOLE:
+            del self._whole[next(iter(self._whole))]
+        self._whole[ref.id] = stamp
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+    def is_whole(self, ref: BodyRef, stamp: _Stamp) -> bool:
+        """Whether this process has found the file whole, and nobody has changed it since."""
+        return self._whole.get(ref.id) == stamp
+
+    async def _open(self, ref: BodyRef) -> _File:
+        return await self.in_thread(_File, body_path(self._directory, ref.id), ref.length)
+
+    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do what may have to wait for the disk."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    async def send_in_thread(self, file: _File, socket: int, offset: int, size: int) -> int:
+        """`file.send`, which may have to wait for the disk."""
+        # Its own descriptor: whoever waits for this may give up, and close theirs, meanwhile.
+        own = os.dup(socket)
+        sending = self._threads.submit(file.send, own, offset, size)
+        sending.add_done_callback(lambda _: os.close(own))
+        return await asyncio.wrap_future(sending)
+
+
+def _in_memory(directory: Path) -> bool:
+    """Whether files there are in memory alone: they can't be asked, as those on a disk can."""
+    try:
+        number = directory.parent.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return False
+    device = f"{os.major(number)}:{os.minor(number)}"
+    # proc(5): number, parent, device, ... and behind a "-", the kind of file system.
+    lines = [line.split() for line in mounts.splitlines()]
+    kinds = {line[line.index("-") + 1] for line in lines if line[2] == device}
+    return bool(kinds) and kinds <= {"tmpfs", "ramfs"}
+
+
+class FileBody:
+    """A body in an open file, which is closed when nobody has this any more.
+
+    It can be read, as a `ReadBody`, and sent, though it was removed.
+    """
+
+    def __init__(self, bodies: FileBodies, ref: BodyRef, file: _File) -> None:
+        self._bodies = bodies
+        self._ref = ref
+        self._file = file
+
+    async def __call__(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
+        end = self._ref.length if stop is None else min(stop, self._ref.length)
+        while start < end:
+            size = min(READ_SIZE, end - start)
+            chunk = await self._bodies.in_thread(self._file.read, start, size)
+            start += len(chunk)
+            yield chunk
+
+    def found_whole(self) -> None:
+        """Note that it has been read as a whole, and is what was stored."""
+        self._bodies.found_whole(self._ref, self._file.stamp)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this process knows it to be what was stored."""
+        return self._bodies.is_whole(self._ref, self._file.stamp)
+
+    async def send(self, socket: int, offset: int, size: int) -> int | None:
+        """Send up to `size` bytes of it to a non-blocking socket, without reading them.
+
+        How many the socket took, 0 if it takes none now; None where it can't be done this way.
+        Raises BodyMissing if the file is damaged, and OSError where the connection is.
+        """
+        try:
+            if self._bodies.in_memory or self._file.in_memory(offset, size):
+                return self._file.send(socket, offset, size)
+            return await self._bodies.send_in_thread(self._file, socket, offset, size)
+        except OSError as error:
+            if error.errno in _NOT_FROM_HERE or error.errno in _OUR_WANT:
+                return None
+            raise
+
+
+class _Stamp(NamedTuple):
+    """What changes with a file: its number, and when it was last changed."""
+
+    inode: int
+    changed: int
 
 
 class _File:
@@ -135,9 +218,10 @@ class _File:
             kind = BodyUnreachable if error.errno in _OUR_WANT else BodyMissing
             raise kind(f"{path}: {error.strerror}") from error
         self._path = path
-        size = os.fstat(self._fd).st_size
-        if size != length:
-            raise BodyMissing(f"{path}: has {size} bytes instead of {length}")
+        found = os.fstat(self._fd)
+        self.stamp = _Stamp(found.st_ino, found.st_ctime_ns)
+        if found.st_size != length:
+            raise BodyMissing(f"{path}: has {found.st_size} bytes instead of {length}")
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -156,6 +240,31 @@ class _File:
             offset += len(part)
             size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def in_memory(self, offset: int, size: int) -> bool:
+        """Whether that part can be had without waiting for the disk, as far as a look at both of
+        its ends tells; False where the system can't tell."""
+        byte = bytearray(1)
+        try:
+            for at in (offset, offset + size - 1):
+                if not os.preadv(self._fd, [byte], at, os.RWF_NOWAIT):
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def send(self, socket: int, offset: int, size: int) -> int:
+        try:
+            sent = os.sendfile(socket, self._fd, offset, size)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise BodyMissing(f"{self._path}: {error.strerror}") from error
+            raise
+        if not sent:
+            raise BodyMissing(f"{self._path}: has been cut short")
+        return sent
 
 
 def check(body: bytes, ref: BodyRef) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import os
 import struct
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -66,8 +65,8 @@ class Index:
 
     def __init__(self, directory: Path, max_bytes: int, journal_id: bytes) -> None:
         self.directory = directory
-        self._max_bytes = max_bytes
-        self._journal_id = journal_id
+        self.max_bytes = max_bytes
+        self.journal_id = journal_id
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             allocate_lock_file(directory, _MAX_READERS)
@@ -102,7 +101,7 @@ class Index:
             self.lists = open_db(b"lists", txn, dupsort=True, dupfixed=True)
             self.busters = open_db(b"busters", txn, dupsort=True, dupfixed=True)
             if txn.get(b"format", db=self.meta) is None:
-                txn.put(b"journal", self._journal_id, db=self.meta)
+                txn.put(b"journal", self.journal_id, db=self.meta)
                 txn.put(b"identity", os.urandom(8), db=self.meta)
                 self.set_counter(txn, b"format", FORMAT)
             found = self.counter(txn, b"format")
@@ -110,16 +109,12 @@ class Index:
             self.identity = txn.get(b"identity", b"", db=self.meta)
         if found != FORMAT:
             raise StoreUnusable(f"the index in {self.directory} has format {found}, not {FORMAT}")
-        if owner != self._journal_id:
+        if owner != self.journal_id:
             raise StoreUnusable(f"the index in {self.directory} belongs to another journal")
 
     def close(self) -> None:
         self.env.close()
         self._turn.close()
-
-    def sibling(self, directory: Path) -> Index:
-        """Another worker's index of the same kind, to be given back with `release_index`."""
-        return acquire_index(directory, self._max_bytes, self._journal_id)
 
     def clear(self) -> None:
         """Remove all that is stored. Body ids are still not used again."""
@@ -380,29 +375,3 @@ class Index:
                     if len(found) == limit:
                         break
         return found
-
-
-# LMDB must not have an environment open twice in one process, so those who share one share this.
-_shared: dict[tuple[int, Path], tuple[Index, int]] = {}
-_guard = threading.Lock()
-
-
-def acquire_index(directory: Path, max_bytes: int, journal_id: bytes) -> Index:
-    """The process's index of that folder; made where there is none. Raises StoreUnusable."""
-    key = (os.getpid(), directory.resolve())
-    with _guard:
-        index, holders = _shared.get(key) or (Index(directory, max_bytes, journal_id), 0)
-        _shared[key] = (index, holders + 1)
-        return index
-
-
-def release_index(index: Index) -> None:
-    """Give back what `acquire_index` gave; the last one closes it."""
-    key = (os.getpid(), index.directory.resolve())
-    with _guard:
-        _, holders = _shared[key]
-        if holders > 1:
-            _shared[key] = (index, holders - 1)
-        else:
-            del _shared[key]
-            index.close()

@@ -7,13 +7,17 @@ one; ids that left the small queue are remembered for a while, and get into the 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from array import array
 from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgeproxy.cache.stored import decode, encode, id_of
+from edgeproxy.semantics.fields import Fields
+from edgeproxy.semantics.freshness import Freshness
 
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import StoredResponse
-    from edgeproxy.semantics.fields import Fields
-    from edgeproxy.semantics.freshness import Freshness
 
 _SMALL_SHARE = 0.1
 _MAX_HITS = 3
@@ -24,69 +28,70 @@ _CHANCES = 256
 _MAX_VARIANTS = 64
 """How many entries a key may have: every look at the key reads them all."""
 
-# What things take besides the bytes that they hold, as `tracemalloc` sees them in CPython.
-_ENTRY_BYTES = 1900
-"""The entry, its stored response and freshness, its places in the tables, and one ghost."""
-_FIELD_BYTES = 240
-_SELECTING_BYTES = 150
-_TAG_BYTES = 60
+_ENTRY_BYTES = 420
+"""What an entry, its places in the tables, and one ghost take besides the bytes that it holds, as
+`tracemalloc` sees it in CPython."""
+
+# The first places of the tables, where the two queues begin and end.
+_SMALL, _MAIN = 0, 1
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """A response in memory, ready to be judged and sent.
 
-    `checked` is the journal position up to which it has been held against the invalidations.
+    There may be a million: what the fast path does not ask for is kept encoded, and made anew
+    each time it is asked for. No entry refers to another, so none needs to be looked at for cycles.
     """
 
-    __slots__ = (
-        "_cost",
-        "_slot",
-        "body",
-        "checked",
-        "fields",
-        "freshness",
-        "head",
-        "hits",
-        "stored",
-    )
+    body: bytes
+    checked: int
+    """The journal position up to which it has been held against the invalidations."""
+    head: bytes | None
+    """What of the response's head can be rendered beforehand; see `MemoryTier.set_head`."""
+    _freshness_and_row: bytes
+    hits: int = 0
+    """How often it was used of late, up to 3."""
+    _slot: int = 0
 
-    def __init__(
-        self,
-        stored: StoredResponse,
-        fields: Fields,
-        body: bytes,
-        freshness: Freshness,
-        checked: int,
-        head: bytes | None = None,
-    ) -> None:
-        self.stored = stored
-        self.fields = fields
-        self.body = body
-        self.freshness = freshness
-        self.checked = checked
-        self.head = head
-        """What of the response's head can be rendered beforehand; see `MemoryTier.set_head`."""
-        self.hits = 0
-        """How often it was used of late, up to 3."""
-        self._cost = 0
-        self._slot = -1
+    @classmethod
+    def of(cls, stored: StoredResponse, body: bytes, freshness: Freshness, checked: int) -> Entry:
+        """The entry of a response, judged up to the position `checked`."""
+        return cls(body, checked, None, freshness.pack() + encode(stored))
+
+    @property
+    def stored(self) -> StoredResponse:
+        """The response; takes some microseconds."""
+        return decode(memoryview(self._freshness_and_row)[Freshness.PACKED :])
+
+    @property
+    def fields(self) -> Fields:
+        """The response's fields; takes as long as `stored`."""
+        return Fields(self.stored.fields)
+
+    @property
+    def freshness(self) -> Freshness:
+        return Freshness.unpack(self._freshness_and_row)
+
+    @property
+    def id(self) -> bytes:
+        """The id of the response."""
+        return id_of(self._freshness_and_row, Freshness.PACKED)
+
+    @property
+    def primary(self) -> bytes:
+        """The cache key of the response."""
+        return self.id[:16]
 
     @property
     def cost(self) -> int:
         """What it takes in bytes, with everything that is kept for its sake."""
-        stored = self.stored
-        cost = _ENTRY_BYTES + len(self.body)
-        cost += len(stored.target) + len(stored.buster) + len(stored.host) + len(stored.reason)
-        if self.head is not None:
-            cost += len(self.head)
-        for name, value in stored.fields:
-            # The name is there twice: as it came, and in lower case to be found by.
-            cost += _FIELD_BYTES + 2 * len(name) + len(value)
-        for name, chosen in stored.selecting:
-            cost += _SELECTING_BYTES + len(name) + len(chosen or b"")
-        for tag in stored.tags:
-            cost += _TAG_BYTES + len(tag)
-        return cost
+        head = 0 if self.head is None else len(self.head)
+        return _ENTRY_BYTES + len(self.body) + len(self._freshness_and_row) + head
+
+    def marked(self, stored: StoredResponse, checked: int) -> Entry:
+        """The same entry, of the same response as it stands at the position `checked`."""
+        packed = self._freshness_and_row[: Freshness.PACKED]
+        return Entry(self.body, checked, self.head, packed + encode(stored))
 
 
 class MemoryTier:
@@ -98,18 +103,22 @@ class MemoryTier:
         self.variants: dict[bytes, tuple[Entry, ...]] = {}
         """The entries under each cache key. A tuple is never changed, but replaced whenever one of
         its entries comes, goes, or turns out to have been invalidated."""
-        # Of stored ids, the oldest first.
-        self._small: OrderedDict[bytes, Entry] = OrderedDict()
-        self._main: OrderedDict[bytes, Entry] = OrderedDict()
-        self._ghosts: OrderedDict[bytes, None] = OrderedDict()
+        # Where an entry stays as long as it is here, whatever queue it is in.
+        self._slots: list[Entry | None] = [None, None]
+        self._free_slots: list[int] = []
+        # The queues are rings of slots, each from the oldest entry to the newest.
+        self._next = array("I", (_SMALL, _MAIN))
+        self._previous = array("I", (_SMALL, _MAIN))
+        self._queue = bytearray((_SMALL, _MAIN))
+        self._count = 0
         self._small_bytes = 0
         self._small_limit = int(max_bytes * _SMALL_SHARE)
-        # Where an entry stays as long as it is here, whatever queue it is in: for `walk`.
-        self._slots: list[Entry | None] = []
-        self._free_slots: list[int] = []
+        # Hashes of ids; one set is filled, and the one before it still counts.
+        self._ghosts: set[int] = set()
+        self._old_ghosts: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._small) + len(self._main)
+        return self._count
 
     def get(self, primary: bytes) -> tuple[Entry, ...]:
         """The entries under a cache key, its variants."""
@@ -122,60 +131,50 @@ class MemoryTier:
 
     def put(self, entry: Entry) -> None:
         """Keep an entry, in place of the one of the same id; one that is too large is not kept."""
-        entry_id = entry.stored.id
-        entry._cost = entry.cost
+        entry_id, cost = entry.id, entry.cost
         old = self._find(entry_id)
-        if entry._cost > self.max_bytes:
+        if cost > self.max_bytes:
             if old is not None:
-                self._remove(entry_id)
+                self._remove(old)
             return
         if old is not None:
-            self._replace(entry_id, old, entry)
+            self._replace(old, entry)
             self._make_room(0)
             return
-        known = entry_id in self._ghosts
-        if known:
-            del self._ghosts[entry_id]
-        self._make_room(entry._cost)
-        if known:
-            self._main[entry_id] = entry
-        else:
-            self._small[entry_id] = entry
-            self._small_bytes += entry._cost
-        self.bytes_used += entry._cost
-        primary = entry.stored.primary
+        known = hash(entry_id)
+        queue = _MAIN if known in self._ghosts or known in self._old_ghosts else _SMALL
+        self._ghosts.discard(known)
+        self._old_ghosts.discard(known)
+        self._make_room(cost)
+        primary = entry_id[:16]
         variants = self.variants.get(primary, ())
         if len(variants) >= _MAX_VARIANTS:
-            self._remove(variants[0].stored.id)
+            self._remove(variants[0])
             variants = variants[1:]
         self.variants[primary] = (*variants, entry)
-        if self._free_slots:
-            entry._slot = self._free_slots.pop()
-            self._slots[entry._slot] = entry
-        else:
-            entry._slot = len(self._slots)
-            self._slots.append(entry)
+        self._count += 1
+        self._take_slot(entry)
+        self._enqueue(entry._slot, queue)
+        self._charge(entry, cost)
 
     def set_head(self, entry: Entry, head: bytes) -> None:
         """Keep an entry's rendered head with it, if it is (still) here."""
-        entry_id = entry.stored.id
-        if self._find(entry_id) is not entry:
-            return
-        growth = len(head) - len(entry.head or b"")
-        entry.head = head
-        entry._cost += growth
-        self._charge(entry_id, growth)
-        self._make_room(0)
+        if self._slots[entry._slot] is entry:
+            growth = len(head) - len(entry.head or b"")
+            entry.head = head
+            self._charge(entry, growth)
+            self._make_room(0)
 
     def mark(self, entry: Entry, stored: StoredResponse, checked: int) -> None:
         """Note an invalidation of an entry: it is as `stored` says, judged up to `checked`."""
-        if self._find(entry.stored.id) is entry:
-            self.put(Entry(stored, entry.fields, entry.body, entry.freshness, checked, entry.head))
+        if self._slots[entry._slot] is entry:
+            self.put(entry.marked(stored, checked))
 
     def discard(self, stored_id: bytes) -> None:
         """Drop the entry of that id, if there is one."""
-        if self._find(stored_id) is not None:
-            self._remove(stored_id)
+        entry = self._find(stored_id)
+        if entry is not None:
+            self._remove(entry)
 
     def walk(self, cursor: int, count: int) -> tuple[list[Entry], int | None]:
         """One step of a walk over everything: `count` entries at most, and the next step's cursor.
@@ -189,41 +188,42 @@ class MemoryTier:
 
     def clear(self) -> None:
         """Drop everything."""
-        for queue in (self.variants, self._small, self._main, self._ghosts):
-            queue.clear()
-        self._slots.clear()
-        self._free_slots.clear()
-        self.bytes_used = self._small_bytes = 0
+        self.variants.clear()
+        self._ghosts.clear()
+        self._old_ghosts.clear()
+        for slot, entry in enumerate(self._slots):
+            if entry is not None:
+                self._dequeue(slot)
+                self._give_up_slot(entry)
+        self._count = self.bytes_used = self._small_bytes = 0
 
     def _find(self, stored_id: bytes) -> Entry | None:
-        return self._small.get(stored_id) or self._main.get(stored_id)
+        for entry in self.variants.get(stored_id[:16], ()):
+            if entry.id == stored_id:
+                return entry
+        return None
 
-    def _replace(self, stored_id: bytes, old: Entry, new: Entry) -> None:
+    def _replace(self, old: Entry, new: Entry) -> None:
         new.hits = max(new.hits, old.hits)
         new._slot = old._slot
         self._slots[new._slot] = new
-        self._charge(stored_id, new._cost - old._cost)
-        (self._small if stored_id in self._small else self._main)[stored_id] = new
-        primary = new.stored.primary
+        self._charge(new, new.cost - old.cost)
+        primary = new.primary
         self.variants[primary] = tuple(
             new if entry is old else entry for entry in self.variants[primary]
         )
 
-    def _charge(self, stored_id: bytes, cost: int) -> None:
+    def _charge(self, entry: Entry, cost: int) -> None:
         self.bytes_used += cost
-        if stored_id in self._small:
+        if self._queue[entry._slot] == _SMALL:
             self._small_bytes += cost
 
-    def _remove(self, stored_id: bytes) -> None:
-        entry = self._small.pop(stored_id, None)
-        if entry is not None:
-            self._small_bytes -= entry._cost
-        else:
-            entry = self._main.pop(stored_id)
-        self.bytes_used -= entry._cost
-        self._slots[entry._slot] = None
-        self._free_slots.append(entry._slot)
-        primary = entry.stored.primary
+    def _remove(self, entry: Entry) -> None:
+        self._charge(entry, -entry.cost)
+        self._dequeue(entry._slot)
+        self._give_up_slot(entry)
+        self._count -= 1
+        primary = entry.primary
         others = tuple(other for other in self.variants[primary] if other is not entry)
         if others:
             self.variants[primary] = others
@@ -233,7 +233,7 @@ class MemoryTier:
     def _make_room(self, cost: int) -> None:
         chances = _CHANCES
         while self.bytes_used + cost > self.max_bytes:
-            if self._small_bytes > self._small_limit or not self._main:
+            if self._small_bytes > self._small_limit or self._next[_MAIN] == _MAIN:
                 self._evict_small()
             elif self._evict_main(spare=chances > 0):
                 chances = _CHANCES
@@ -241,23 +241,56 @@ class MemoryTier:
                 chances -= 1
 
     def _evict_small(self) -> None:
-        stored_id, entry = next(iter(self._small.items()))
+        entry = self._oldest(_SMALL)
         if entry.hits >= _PROMOTING_HITS:
-            del self._small[stored_id]
-            self._small_bytes -= entry._cost
+            self._small_bytes -= entry.cost
             entry.hits = 0
-            self._main[stored_id] = entry
+            self._dequeue(entry._slot)
+            self._enqueue(entry._slot, _MAIN)
             return
-        self._remove(stored_id)
-        self._ghosts[stored_id] = None
-        while len(self._ghosts) > max(1, len(self)):
-            self._ghosts.popitem(last=False)
+        self._remove(entry)
+        self._ghosts.add(hash(entry.id))
+        if 2 * len(self._ghosts) > self._count:
+            self._old_ghosts, self._ghosts = self._ghosts, set()
 
     def _evict_main(self, *, spare: bool) -> bool:
-        stored_id, entry = next(iter(self._main.items()))
+        entry = self._oldest(_MAIN)
         if spare and entry.hits:
             entry.hits -= 1
-            self._main.move_to_end(stored_id)
+            self._dequeue(entry._slot)
+            self._enqueue(entry._slot, _MAIN)
             return False
-        self._remove(stored_id)
+        self._remove(entry)
         return True
+
+    # -- slots and queues
+
+    def _take_slot(self, entry: Entry) -> None:
+        if self._free_slots:
+            entry._slot = self._free_slots.pop()
+            self._slots[entry._slot] = entry
+            return
+        entry._slot = len(self._slots)
+        self._slots.append(entry)
+        self._next.append(0)
+        self._previous.append(0)
+        self._queue.append(0)
+
+    def _give_up_slot(self, entry: Entry) -> None:
+        self._slots[entry._slot] = None
+        self._free_slots.append(entry._slot)
+
+    def _oldest(self, queue: int) -> Entry:
+        entry = self._slots[self._next[queue]]
+        assert entry is not None
+        return entry
+
+    def _enqueue(self, slot: int, queue: int) -> None:
+        last = self._previous[queue]
+        self._next[last] = self._previous[queue] = slot
+        self._previous[slot], self._next[slot] = last, queue
+        self._queue[slot] = queue
+
+    def _dequeue(self, slot: int) -> None:
+        before, after = self._previous[slot], self._next[slot]
+        self._next[before], self._previous[after] = after, before

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgeproxy.cache.bodies import FileBodies
 from edgeproxy.cache.errors import StoreUnusable
-from edgeproxy.cache.index import acquire_index
 from edgeproxy.cache.layout import BODIES, RESPONSES, SPOOLS, WORKER
+from edgeproxy.cache.shared_index import acquire_index
 from edgeproxy.cache.tier import SharedTier
 from edgeproxy.config.urls import LmdbStore, MemoryStore
 

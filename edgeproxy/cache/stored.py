@@ -10,7 +10,7 @@ import msgspec
 BodyKind: TypeAlias = Literal["none", "inline", "file", "external"]
 
 
-class BodyRef(msgspec.Struct, frozen=True, array_like=True):
+class BodyRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a body is. `id` (8 bytes) is unique and never used again."""
 
     kind: BodyKind
@@ -25,7 +25,7 @@ UNWRITTEN = BodyRef("none", b"", 0, 0)
 """The body of a response that is not in the store yet."""
 
 
-class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
+class StoredResponse(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One response as kept. Times are in seconds since the epoch."""
 
     primary: bytes
@@ -83,6 +83,12 @@ class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
         """Its URL for people to read: logs and answers, not for comparing."""
         segment = f"/cb:{self.buster.decode()}" if self.buster else ""
         return f"{self.scheme}://{self.host}{segment}{self.target.decode('utf-8', 'replace')}"
+
+
+def id_of(row: bytes, start: int = 0) -> bytes:
+    """The `id` of the response whose encoding begins there, without the rest of it."""
+    # An array of that many items has 3 bytes before them, and short bytes have 2.
+    return row[start + 5 : start + 21] + row[start + 23 : start + 31]
 
 
 def variant_id(selecting: tuple[tuple[bytes, bytes | None], ...]) -> bytes:

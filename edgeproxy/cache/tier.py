@@ -15,33 +15,24 @@ from typing import TYPE_CHECKING
 import lmdb
 from msgspec.structs import replace
 
-from edgeproxy.cache.bodies import (
-    INLINE_LIMIT,
-    check,
-    checked,
-)
+from edgeproxy.cache.bodies import INLINE_LIMIT
 from edgeproxy.cache.changes import Changes, NoRoom
 from edgeproxy.cache.disk import IndexFull, WriteWatch, translated
-from edgeproxy.cache.errors import (
-    BodyMissing,
-    BodyUnreachable,
-    StoreError,
-    StoreFull,
-    StoreUnusable,
-)
-from edgeproxy.cache.index import release_index
+from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
 from edgeproxy.cache.layout import WORKER, cost_of
 from edgeproxy.cache.lists import keys_of
+from edgeproxy.cache.reading import ReadSide
+from edgeproxy.cache.shared_index import acquire_sibling, release_index
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef, encode
 from edgeproxy.cache.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from edgeproxy.cache.bodies import Bodies, ReadBody
+    from edgeproxy.cache.bodies import Bodies
     from edgeproxy.cache.changes import Admit, Sweep
     from edgeproxy.cache.index import Index
     from edgeproxy.cache.stored import StoredResponse
@@ -56,7 +47,7 @@ _EVICT_ABOVE = 0.95
 _MAX_TOUCHED = 4096
 
 
-class SharedTier:
+class SharedTier(ReadSide):
     """The stored responses of the node, or of one worker where bodies are in its own memory.
 
     `lookup` reads what is mapped into memory, and waits for nothing. `quiet`, `sweep`, `settle` and
@@ -80,13 +71,11 @@ class SharedTier:
         """How much may be stored."""
         self.index_directory = index.directory
         self.per_worker = per_worker
-        self._index = index
-        self._changes = Changes(index, max_bytes, clock)
-        self._bodies = bodies
         self._spools = spools
         self._clock = clock
         self._watch = WriteWatch(spools.parent)
-        self._writer = Writer(index, self._watch)
+        changes = Changes(index, max_bytes, clock)
+        super().__init__(index, bodies, changes, Writer(index, self._watch))
         self._touched: dict[bytes, tuple[float, int]] = {}
         self._siblings: dict[Path, Index] = {}
         self._siblings_lock = threading.Lock()
@@ -102,96 +91,6 @@ class SharedTier:
         except lmdb.Error as error:
             raise StoreUnusable(f"{self._index.directory} can't be read: {error}") from error
         await self._bodies.probe()
-
-    # -- reading
-
-    def reachable(self, stored: StoredResponse) -> bool:
-        """False while its body is known to be out of reach: then it is as good as not stored."""
-        return stored.body.kind == "inline" or self._bodies.reachable
-
-    def lookup(self, primary: bytes) -> tuple[StoredResponse, ...]:
-        """The responses stored under a key. An index that can't be read has none."""
-        try:
-            found, damaged = self._index.find(primary)
-        except lmdb.Error as error:
-            log.warning("%s can't be read: %s", self._index.directory, error)
-            return ()
-        for row_id in damaged:
-            self._writer.submit(self._changes.row, row_id)
-        return tuple(found)
-
-    def read_inline(self, stored: StoredResponse) -> bytes | None:
-        """The whole body, at once; None where that can't be: `read` knows why."""
-        if stored.body.kind != "inline":
-            return None
-        try:
-            body = self._inline(stored.body)
-            check(body, stored.body)
-        except BodyMissing:
-            return None
-        return body
-
-    async def read(self, stored: StoredResponse) -> bytes:
-        """The whole body. Raises BodyMissing if it is gone or damaged; the response goes too."""
-        ref = stored.body
-        try:
-            body = self._inline(ref) if ref.kind == "inline" else await self._bodies.read(ref)
-            check(body, ref)
-        except BodyMissing as error:
-            await self._lost(stored, error)
-            raise
-        return body
-
-    async def open(self, stored: StoredResponse) -> ReadBody:
-        """`read(start, stop)`, which gives the body's bytes from start up to stop (None: its end).
-
-        Raises BodyMissing if it is gone by now. One that turns out to be damaged while it is read
-        as a whole ends in BodyMissing before its last bytes. Either way the response goes too.
-        """
-        ref = stored.body
-        if ref.kind == "inline":
-            body = await self.read(stored)
-
-            async def read_inline(start: int, stop: int | None) -> AsyncIterator[bytes]:
-                if part := body[start:stop]:
-                    yield part
-
-            return read_inline
-        try:
-            opened = await self._bodies.open(ref)
-        except BodyMissing as error:
-            await self._lost(stored, error)
-            raise
-
-        async def read(start: int, stop: int | None) -> AsyncIterator[bytes]:
-            chunks = opened(start, stop)
-            if start == 0 and (stop is None or stop >= ref.length):
-                chunks = checked(chunks, ref)
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except BodyMissing as error:
-                await self._lost(stored, error)
-                raise
-
-        return read
-
-    def _inline(self, ref: BodyRef) -> bytes:
-        try:
-            body = self._index.inline_body(ref.id)
-        except lmdb.Error as error:
-            raise BodyUnreachable(f"can't read the index: {error}") from error
-        if body is None:
-            raise BodyMissing(f"body {ref.id.hex()} is gone")
-        return body
-
-    async def _lost(self, stored: StoredResponse, error: BodyMissing) -> None:
-        if isinstance(error, BodyUnreachable):
-            return
-        with suppress(StoreError):
-            # If not, it was removed or replaced meanwhile, as it should be.
-            if await self._writer.write(self._changes.forget, stored):
-                log.warning("a response of site %s is lost: %s", stored.site, error)
 
     # -- writing
 
@@ -408,5 +307,5 @@ class SharedTier:
             for directory in own.parent.parent.glob(f"{WORKER}*/{own.name}"):
                 known = directory == own or directory in self._siblings
                 if not known and (directory / "data.mdb").exists():
-                    self._siblings[directory] = self._index.sibling(directory)
+                    self._siblings[directory] = acquire_sibling(self._index, directory)
             return list(self._siblings.values())

@@ -261,7 +261,7 @@ def _head_size(size: int) -> int:
 
 
 class Limits(Section):
-    """What one reader's connection may take."""
+    """What readers may take: each connection, each client, and all together."""
 
     head_bytes: Annotated[scalars.Size, AfterValidator(_head_size)] = Field(
         default=64 * KIB,
@@ -281,11 +281,37 @@ class Limits(Section):
         description="how long a reader may pause while sending or taking a body",
         examples=["2m"],
     )
+    min_body_rate: scalars.Limit = Field(
+        default=250,
+        description="bytes a second that a reader must send or take of a body on the average, once "
+        "it has made the edge wait for `body_idle_timeout`; 0: a byte now and then will do",
+        examples=[1000],
+    )
     keepalive_timeout: scalars.Timeout = Field(
         default=75.0, description="how long a connection may idle between requests"
     )
     drain_timeout: scalars.Timeout = Field(
         default=30.0, description="how long requests in flight may take to end at a shutdown"
+    )
+    max_connections: scalars.Count | None = Field(
+        default=None,
+        description="most readers' connections of each worker: those beyond wait to be accepted, "
+        "and idle ones are closed for them; if absent, three quarters of the files that a process "
+        "may have open (RLIMIT_NOFILE, raised to its hard limit), but at most 50000",
+        examples=[20_000],
+    )
+    max_connections_per_client: scalars.Limit | None = Field(
+        default=None,
+        description="most connections of one address (of one /64 with IPv6) to each worker, "
+        "`trusted_proxies` excepted; 0: no limit; if absent, half of `max_connections`, and none "
+        "for this machine itself",
+        examples=[1000],
+    )
+    max_requests: scalars.Count = Field(
+        default=10_000,
+        description="most requests of each worker under way at once, fresh hits not counted, "
+        "WebSockets and downloads among them: those beyond wait two seconds, then get 503",
+        examples=[2000],
     )
 
 

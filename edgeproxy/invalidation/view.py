@@ -174,12 +174,13 @@ class JournalView:
         return min(settled, max(min(self._holds), self.catch_up() - MAX_HELD))
 
     def _check(self, entry: Entry, head: int, memory: MemoryTier) -> None:
-        verdict = self.verdict(entry.stored, entry.checked)
+        stored = entry.stored
+        verdict = self.verdict(stored, entry.checked)
         if verdict.standing is Standing.DELETED or entry.checked < self.floor:
-            memory.discard(entry.stored.id)
+            memory.discard(stored.id)
             return
         if verdict.standing is Standing.INVALIDATED:
-            memory.mark(entry, marked(entry.stored, verdict), head)
+            memory.mark(entry, marked(stored, verdict), head)
         else:
             entry.checked = head
 

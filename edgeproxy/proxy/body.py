@@ -9,6 +9,7 @@ from aiohttp import hdrs
 from aiohttp.web_protocol import PayloadAccessError
 
 from edgeproxy.proxy.errors import EdgeError
+from edgeproxy.proxy.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RequestBodyLate(EdgeError):
-    """The client has paused for too long while it sent a body."""
+    """The client has paused for too long while it sent a body, or sent it too slowly."""
 
     status = 408
     detail = "request-body-timeout"
@@ -45,17 +46,21 @@ async def request_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
     """
     protocol = cast("EdgeProtocol", request.protocol)
     content = request.content
+    loop, limits = asyncio.get_running_loop(), protocol.limits
+    pace = Pace(limits.body_idle_timeout, limits.min_body_rate)
     if protocol.continue_due and not content.total_bytes:
         protocol.send_continue()
     while True:
+        since = loop.time()
         try:
-            async with asyncio.timeout(protocol.limits.body_idle_timeout) as pause:
+            async with asyncio.timeout(pace.left) as pause:
                 chunk = await content.readany()
         except (OSError, PayloadAccessError) as error:
             # TimeoutError is an OSError, and may also be what the connection died of.
             if pause.expired():
-                raise RequestBodyLate("the client paused for too long") from None
+                raise RequestBodyLate("the client was too slow") from None
             raise ConnectionResetError("there is no more to come") from error
         if not chunk:
             return
+        pace.note(loop.time() - since, len(chunk))
         yield chunk

@@ -22,7 +22,9 @@ from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
 from edgeproxy.proxy.access import AccessRecord
+from edgeproxy.proxy.admission import Admission
 from edgeproxy.proxy.claims import Claims
+from edgeproxy.proxy.crowd import capacity
 from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fast import FastPath
 from edgeproxy.proxy.fetching import Fetching, FetchParts
@@ -85,9 +87,11 @@ class Place:
     remembered: memoryview
     """The slots of `RememberedTargets`."""
     tallies: Sequence[memoryview]
-    """Each worker's counts of what it did not store."""
+    """Each worker's counts of what it did not store, and whom it refused."""
     verdicts: memoryview
     """What checks say of the origins."""
+    files: int
+    """How many files it may have open."""
 
 
 class Edge:
@@ -190,9 +194,12 @@ class Edge:
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
         serving = Serving(self.tier, lookup, clock, memory_object)
+        self._admission = Admission(config.limits.max_requests)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
+                admission=self._admission,
+                tally=self.tally,
                 lookup=lookup,
                 incomplete=incomplete,
                 fetching=fetching,
@@ -224,7 +231,12 @@ class Edge:
         await peers.start()
         self._closing.push_async_callback(peers.close)
         self.server = EdgeServer(
-            self._handler.handle, config.limits, clock=clock, on_refused=self._log_refused
+            self._handler.handle,
+            config.limits,
+            clock=clock,
+            on_refused=self._log_refused,
+            capacity=capacity(config.limits, place.files),
+            tally=self.tally,
         )
         self._fast = FastPath(
             clock=clock,
@@ -264,6 +276,8 @@ class Edge:
         self.sites = SiteTable(config)
         self._handler.intake = Intake(self.sites, config.trusted_proxies)
         self.server.limits = config.limits
+        self.server.crowd.capacity = capacity(config.limits, self._place.files)
+        self._admission.configure(config.limits.max_requests)
         # Freshness and rendered heads in memory were made under the old policies.
         self._memory.clear()
         self._configure_fast()
@@ -275,6 +289,7 @@ class Edge:
         log = None if config.log.access == "off" else self._access_log
         self._fast.configure(self._handler.intake, config.limits, log)
         self._handler.access_log = log
+        self.server.crowd.exempt = config.trusted_proxies
 
     def begin_drain(self) -> None:
         """Close idle connections, and each other one after its answer."""

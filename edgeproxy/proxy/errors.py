@@ -5,6 +5,7 @@ EdgeError
 │   ├── OriginUnreachable     502  no connection: refused, no such name, TLS not good
 │   ├── CircuitOpen           502  or 504: it has failed too often a moment ago to be asked now
 │   ├── OriginBusy            503  too many requests wait for a connection
+│   ├── OutOfFiles            503  the edge has no file descriptor left for a connection
 │   ├── OriginTimedOut        504  too late: a free connection, connecting, first byte, ...
 │   ├── OriginDisconnected    502  the connection ended before the response's head did
 │   ├── OriginProtocolError   502  what came is not HTTP, or breaks a limit
@@ -63,6 +64,13 @@ class OriginBusy(OriginFailed):
 
     status = 503
     detail = "origin-queue-full"
+
+
+class OutOfFiles(OriginFailed):
+    """The edge itself has no file descriptor left for a connection to the origin."""
+
+    status = 503
+    detail = "out-of-files"
 
 
 class OriginTimedOut(OriginFailed):

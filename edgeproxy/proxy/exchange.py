@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body, true_method
+from edgeproxy.proxy.refused import RETRY_AFTER
 from edgeproxy.proxy.rendering import answer_head, told, with_told
 from edgeproxy.proxy.tunnel import splice
 from edgeproxy.proxy.wire import REASONS, ResponseWriter
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from edgeproxy.cache.reading import StoredBody
     from edgeproxy.proxy.errors import EdgeError
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.semantics.cache_status import Forwarded
 
 _NO_FIELDS = Fields()
+_SOON = Fields([(b"Retry-After", b"%d" % RETRY_AFTER)])
 
 
 class Exchange:
@@ -114,6 +117,10 @@ class Exchange:
     async def write(self, chunk: bytes) -> None:
         await self.writer.write(chunk)
 
+    async def send_file(self, body: StoredBody, start: int, stop: int) -> int:
+        """Send a part of a stored body without reading it, as far as that goes; gives how far."""
+        return await self.writer.send_file(body, start, stop)
+
     async def finish(self) -> None:
         await self.writer.finish()
 
@@ -186,7 +193,8 @@ class Exchange:
     async def fail(self, error: EdgeError) -> None:
         """Tell the reader that the origin failed; after the head, only a broken end can."""
         status = CacheStatus(fwd=self.fwd, detail=error.detail)
-        await self.refuse(error.status, str(error), status)
+        more = _SOON if error.status == 503 else _NO_FIELDS
+        await self.refuse(error.status, str(error), status, more)
 
     async def crash(self) -> None:
         await self.refuse(500, "the edge failed", CacheStatus(detail="internal-error"))

@@ -1,8 +1,8 @@
 """The fast path: fresh hits, answered from the bytes of their requests.
 
 What the full path would do is found out once, by the same functions (`Intake`, `Deciding`), and
-remembered under the bytes that it depends on: the request line, and the block of fields behind it.
-From then on a request costs two look-ups of bytes, and a check of all that can have changed since:
+remembered under the bytes that it depends on: the request line, Host, and a proxy's word for the
+scheme. From then on a request costs a look at its head, and at all that can have changed since:
 
 - the worker's memory has the same entries under the key (`variants`);
 - no invalidation has come since the entry was judged (`checked`, and the journal's head);
@@ -14,7 +14,7 @@ Whatever is unusual, or no fresh hit, is left to the full path, untouched.
 from __future__ import annotations
 
 import math
-import re
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from edgeproxy.config.addresses import within
@@ -22,19 +22,19 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.decide import Hit
 from edgeproxy.proxy.deciding import Unanswered
-from edgeproxy.proxy.field_blocks import BlockReader, FieldBlock, Generations
-from edgeproxy.proxy.framing import HEAD_END
 from edgeproxy.proxy.intake import Misdirected, peer_address
-from edgeproxy.proxy.rendering import answer_head, told, unchanged_head, visible_fields
+from edgeproxy.proxy.rendering import answer_head, told, unchanged_head
+from edgeproxy.proxy.scanning import all_fields, scan, values
 from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.conditional import not_modified
 from edgeproxy.semantics.errors import BadRequest
+from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import client_address
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from edgeproxy.cache.memory import Entry, MemoryTier
     from edgeproxy.cache.store import SharedTier
@@ -46,31 +46,26 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.intake import Intake
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.proxy.scanning import Conditions
     from edgeproxy.proxy.serving import Serving
 
-# RFC 9112 3: a request line in origin-form of which nothing needs a second look.
-_REQUEST_LINE: Final = re.compile(rb"(GET|HEAD) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
-
 _LAST: Final = CLOSE + b"\r\n"
-_BLOCKS: Final = 2048
-"""Blocks that are remembered of each kind of peers, twice."""
-_LONGEST_BLOCK: Final = 4096
-_LONGEST_LINE: Final = 1024
-_SPARE_LINES: Final = 1024
-"""Request lines that are remembered beyond two for each entry in memory."""
+_LONGEST_KEY: Final = 1024
+_SPARE_KEYS: Final = 1024
+"""Keys that are remembered beyond two for each entry in memory."""
 _CHOICES: Final = 64
-"""How many choices among variants, and conditions, are remembered of one request line."""
-_MAX_SEEN: Final = 8192
+"""How many choices among variants, and conditions, are remembered of one key."""
 _MOST_UNSENT: Final = 64 * 1024
 """Bytes that may wait to be sent when the next of several requests at once is answered."""
+_LOGGED: Final = (b"referer", b"user-agent", b"x-forwarded-for", b"forwarded")
 
 
 class _Answer:
-    """An entry as an answer to one request line, rendered but for what changes by the second."""
+    """An entry as an answer to requests, rendered but for what changes by the second."""
 
     __slots__ = (
-        "age", "body", "cache_status", "ends", "entry", "head", "head_only", "policy", "unchanged",
-        "unmodified", "until", "uses", "vercel",
+        "age", "body", "cache_status", "ends", "entry", "head", "head_only", "host", "policy",
+        "site", "status", "unchanged", "unchanged_begins", "unmodified", "until", "uses", "vercel",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, policy: SitePolicy, *, head_only: bool) -> None:
@@ -78,25 +73,26 @@ class _Answer:
         self.policy = policy
         self.head_only = head_only
         self.body = entry.body
-        freshness = entry.freshness
+        freshness, stored = entry.freshness, entry.stored
+        self.status, self.site, self.host = stored.status, intern(stored.site), intern(stored.host)
         stale_from = freshness.response_time + freshness.lifetime - max(0.0, freshness.initial_age)
-        self.ends = min(stale_from, entry.stored.deleted_from or math.inf)
+        self.ends = min(stale_from, stored.deleted_from or math.inf)
         """When it is no fresh hit any more, in seconds since the epoch."""
         self.until = -math.inf
         """When `head` has to be rendered anew."""
-        self.head = self.cache_status = b""
+        self.head = self.cache_status = self.unchanged_begins = b""
         self.age = 0
         self.vercel: bytes | None = None
         self.unchanged: bytes | None = None
         """The head of a 304, once one was sent; as long as `head` is good."""
-        self.unmodified: dict[tuple[bytes | None, ...], bool] = {}
-        """By what If-None-Match and If-Modified-Since say."""
+        self.unmodified: dict[Conditions, bool] = {}
         self.uses = 0
         """How often it was used since the store was told of it."""
 
 
 class _Target:
-    """The answers to one request line, all out of the entries that its key has in memory."""
+    """The answers to the requests with one key, all out of the entries that are in memory under
+    their primary key."""
 
     __slots__ = ("answer", "by_values", "names", "primary", "variants")
 
@@ -109,31 +105,23 @@ class _Target:
         self.answer: _Answer | None = None
         """The only one there is."""
 
-    def answer_to(self, block: FieldBlock) -> _Answer | None:
-        """The answer to a request with these fields, if it is known."""
-        return self.answer or self.by_values.get(block.values(self.names))
-
-    def remember(self, block: FieldBlock, answer: _Answer) -> None:
+    def remember(self, head: bytes, answer: _Answer) -> None:
         if not self.names and len(self.variants) == 1:
             self.answer = answer
         elif len(self.by_values) < _CHOICES:
-            self.by_values[block.values(self.names)] = answer
-
-
-class _Place(dict[bytes, _Target]):
-    """What is remembered of one site by one scheme, by request line."""
+            self.by_values[values(head, 0, self.names)] = answer
 
 
 class Peers:
     """What is remembered of those who come by one way: over TLS or by a trusted proxy, or not."""
 
-    __slots__ = ("blocks", "places", "secure", "trusted")
+    __slots__ = ("secure", "targets", "trusted")
 
     def __init__(self, *, secure: bool, trusted: bool) -> None:
         self.secure = secure
         self.trusted = trusted
-        self.blocks: Generations[tuple[FieldBlock, _Place]] = Generations(_BLOCKS)
-        self.places: dict[bytes, _Place] = {}
+        self.targets: dict[bytes, _Target] = {}
+        """By the keys of requests' heads."""
 
 
 class FastPath:
@@ -160,14 +148,12 @@ class FastPath:
         self._lookup = lookup
         self._deciding = deciding
         self._serving = serving
-        self._reader = BlockReader()
-        self._seen: set[int] = set()
         self._peers = {
             (secure, trusted): Peers(secure=secure, trusted=trusted)
             for secure in (False, True)
             for trusted in (False, True)
         }
-        self._lines = 0
+        self._keys = 0
         self._log: AccessSink | None = None
         self.unanswered: Unanswered | None = None
         """The request that `answer` has left last, where it was read: the full path need not."""
@@ -190,120 +176,94 @@ class FastPath:
         """Answer the requests that `data` begins with, up to the first that is no plain fresh hit;
         what is left of `data` begins with that one. None: the last answer was to be the last."""
         self.unanswered = None
+        at = 0
         while True:
-            line_end = data.find(b"\r\n")
-            following, rest = data[line_end:], b""
-            known = peers.blocks.young.get(following)
-            if known is None:
-                end = data.find(HEAD_END, line_end) + len(HEAD_END)
-                if line_end < 0 or end < len(HEAD_END):
-                    return data
-                if end < len(data):
-                    following, rest = data[line_end:end], data[end:]
-                known = self._read_block(peers, following)
-                if known is None:
-                    return data
-            if line_end + len(following) > self._head_bytes:
-                return data
-            block, place = known
-            line, now, answer = data[:line_end], self._clock(), None
-            target = place.get(line)
+            read = scan(data, at, self._head_bytes, self._max_fields)
+            if read is None:
+                return data[at:]
+            end, key, closing, conditions = read
+            target, now, answer = peers.targets.get(key), self._clock(), None
             if target is not None and self._variants.get(target.primary) is target.variants:
-                answer = target.answer or target.answer_to(block)
+                answer = target.answer or target.by_values.get(values(data, at, target.names))
             if answer is None or now >= answer.until or answer.entry.checked != self._head[0]:
-                answer = self._renew(transport, peers, known, line, now, answer)
+                answer = self._renew(transport, peers, data[at:end], key, now, answer)
                 if answer is None:
-                    return data
-            self._send(transport, block, answer)
+                    return data[at:]
+            self._send(transport, answer, conditions, closing=closing)
             if self._log is not None:
-                self._log_hit(transport, peers, line, block, answer, now)
-            if block.closing:
+                self._log_hit(transport, peers, data[at:end], answer, conditions, now)
+            if closing:
                 return None
-            if not rest or transport.get_write_buffer_size() > _MOST_UNSENT:
-                return rest
-            data = rest
+            at = end
+            if at == len(data) or transport.get_write_buffer_size() > _MOST_UNSENT:
+                return data[at:]
 
     # -- sending
 
-    def _send(self, transport: asyncio.Transport, block: FieldBlock, answer: _Answer) -> None:
+    def _send(
+        self,
+        transport: asyncio.Transport,
+        answer: _Answer,
+        conditions: Conditions | None,
+        *,
+        closing: bool,
+    ) -> None:
         answer.uses += 1
         self._memory.touch(answer.entry)
         head, body = answer.head, answer.body
-        if block.conditional and self._unmodified(block, answer):
+        if conditions is not None and self._unmodified(conditions, answer):
             head, body = answer.unchanged or self._render_unchanged(answer), b""
         elif answer.head_only:
             body = b""
-        if block.closing:
+        if closing:
             head = head[:-2] + _LAST
         if len(body) <= JOIN_UP_TO:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
 
-    def _unmodified(self, block: FieldBlock, answer: _Answer) -> bool:
-        asked = block.values((b"if-none-match", b"if-modified-since"))
-        known = answer.unmodified.get(asked)
+    def _unmodified(self, conditions: Conditions, answer: _Answer) -> bool:
+        known = answer.unmodified.get(conditions)
         if known is None:
-            entry = answer.entry
-            known = not_modified(
-                block.fields, entry.stored.status, entry.fields, entry.stored.response_time
-            )
+            stored = answer.entry.stored
+            asked = _fields((b"if-none-match", b"if-modified-since"), conditions)
+            known = not_modified(asked, stored.status, Fields(stored.fields), stored.response_time)
             if len(answer.unmodified) < _CHOICES:
-                answer.unmodified[asked] = known
+                answer.unmodified[conditions] = known
         return known
 
     def _render(self, answer: _Answer, now: float) -> None:
         entry = answer.entry
-        stored, freshness = entry.stored, entry.freshness
+        freshness = entry.freshness
         # The store is told of the uses since it was last told, and of this one.
-        self._tier.touch(stored.id, now, answer.uses + 1)
+        self._tier.touch(entry.id, now, answer.uses + 1)
         answer.uses = -1
         age, ttl = freshness.age(now), freshness.ttl(now)
         status, vercel = told(CacheStatus(hit=True, ttl=int(ttl)), answer.policy)
         answer.age, answer.cache_status, answer.vercel = int(age), status, vercel
         head = self._serving.rendered(entry, answer.policy)
-        head = answer_head(head, answer.age, stored.status, len(answer.body), status, vercel)
+        head = answer_head(head, answer.age, answer.status, len(answer.body), status, vercel)
         answer.head = head + b"\r\n"
         answer.unchanged = None
         # Until Age or the remaining freshness is another number of seconds.
         answer.until = min(now + 1 - age % 1, now + ttl % 1, answer.ends)
 
     def _render_unchanged(self, answer: _Answer) -> bytes:
-        fields = visible_fields(answer.entry.fields, answer.policy)
-        head = unchanged_head(fields, answer.age, answer.cache_status, answer.vercel)
-        answer.unchanged = head
-        return head
+        if not answer.unchanged_begins:
+            answer.unchanged_begins = unchanged_head(answer.entry, answer.policy)
+        status, vercel = answer.cache_status, answer.vercel
+        head = answer_head(answer.unchanged_begins, answer.age, 304, 0, status, vercel)
+        answer.unchanged = head + b"\r\n"
+        return answer.unchanged
 
     # -- learning
-
-    def _read_block(self, peers: Peers, block: bytes) -> tuple[FieldBlock, _Place] | None:
-        known = peers.blocks.get(block)
-        if known is not None:
-            return known
-        read = self._reader.read(block, self._max_fields)
-        if read is None:
-            return None
-        place = peers.places.get(read.place)
-        if place is None:
-            place = peers.places[read.place] = _Place()
-            self._count_line()
-        known = read, place
-        # A block that comes only once is not worth the room.
-        mark = hash(block)
-        if mark not in self._seen:
-            if len(self._seen) >= _MAX_SEEN:
-                self._seen.clear()
-            self._seen.add(mark)
-        elif len(block) <= _LONGEST_BLOCK:
-            peers.blocks.put(block, known)
-        return known
 
     def _renew(
         self,
         transport: asyncio.Transport,
         peers: Peers,
-        known: tuple[FieldBlock, _Place],
-        line: bytes,
+        head: bytes,
+        key: bytes,
         now: float,
         answer: _Answer | None,
     ) -> _Answer | None:
@@ -311,8 +271,7 @@ class FastPath:
         give; None where that is not for here."""
         try:
             if answer is None or now >= answer.ends or not self._lookup.holds(answer.entry):
-                block, place = known
-                answer = self._find(transport, peers, block, place, line, now)
+                answer = self._find(transport, peers, head, key, now)
                 if answer is None:
                     return None
             if now >= answer.until:
@@ -323,23 +282,14 @@ class FastPath:
         return answer
 
     def _find(
-        self,
-        transport: asyncio.Transport,
-        peers: Peers,
-        block: FieldBlock,
-        place: _Place,
-        line: bytes,
-        now: float,
+        self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes, now: float
     ) -> _Answer | None:
-        match = _REQUEST_LINE.fullmatch(line)
-        if match is None:
-            return None
-        request = self._read(transport, peers, match[1], match[2], block)
+        request = self._read(transport, peers, head, key)
         if request is None:
             return None
-        head = self._view.catch_up()
+        position = self._view.catch_up()
         decided = self._deciding.decide(request, now)
-        self.unanswered = Unanswered(request, decided, head)
+        self.unanswered = Unanswered(request, decided, position)
         found = decided.found
         if found is None or found.stored.incomplete or not isinstance(decided.decision, Hit):
             return None
@@ -349,23 +299,19 @@ class FastPath:
         self.unanswered = None
         answer = _Answer(entry, request.policy, head_only=request.method == b"HEAD")
         # A token that was not issued may be at any time: copies of its own are looked up anew.
-        if len(line) <= _LONGEST_LINE and not request.key.buster:
-            self._remember(place, line, request.key.primary, block, answer)
+        if len(key) <= _LONGEST_KEY and not request.key.buster:
+            self._remember(peers, key, request.key.primary, head, answer)
         return answer
 
     def _read(
-        self,
-        transport: asyncio.Transport,
-        peers: Peers,
-        method: bytes,
-        target: bytes,
-        block: FieldBlock,
+        self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes
     ) -> EdgeRequest | None:
+        method, target, _ = key.split(b" ", 2)
         try:
             request = self._intake.request(
                 method,
                 target,
-                block.fields,
+                all_fields(head, key),
                 version="1.1",
                 secure=peers.secure,
                 peer=_address(transport),
@@ -383,31 +329,28 @@ class FastPath:
         return None if body is None else self._lookup.remember(found, body)
 
     def _remember(
-        self, place: _Place, line: bytes, primary: bytes, block: FieldBlock, answer: _Answer
+        self, peers: Peers, key: bytes, primary: bytes, head: bytes, answer: _Answer
     ) -> None:
         variants = self._variants.get(primary, ())
         if answer.entry not in variants:
             # Too long for memory, or gone again.
             return
-        target = place.get(line)
+        target = peers.targets.get(key)
         if target is None or target.variants is not variants:
             if target is None:
-                self._count_line()
-            target = place[line] = _Target(primary, variants)
-        target.remember(block, answer)
+                self._count_key()
+            target = peers.targets[key] = _Target(primary, variants)
+        target.remember(head, answer)
 
-    def _count_line(self) -> None:
-        self._lines += 1
-        if self._lines > 2 * len(self._memory) + _SPARE_LINES:
+    def _count_key(self) -> None:
+        self._keys += 1
+        if self._keys > 2 * len(self._memory) + _SPARE_KEYS:
             self._forget_all()
 
     def _forget_all(self) -> None:
         for peers in self._peers.values():
-            peers.blocks.clear()
-            for place in peers.places.values():
-                place.clear()
-            peers.places.clear()
-        self._lines = 0
+            peers.targets.clear()
+        self._keys = 0
 
     # -- the account
 
@@ -415,15 +358,15 @@ class FastPath:
         self,
         transport: asyncio.Transport,
         peers: Peers,
-        line: bytes,
-        block: FieldBlock,
+        head: bytes,
         answer: _Answer,
+        conditions: Conditions | None,
         now: float,
     ) -> None:
         assert self._log is not None
-        method, target, _ = line.split(b" ")
-        fields, stored = block.fields, answer.entry.stored
-        unchanged = block.conditional and self._unmodified(block, answer)
+        method, target, _ = head.split(b" ", 2)
+        fields = _fields(_LOGGED, values(head, 0, _LOGGED))
+        unchanged = conditions is not None and self._unmodified(conditions, answer)
         client = _address(transport)
         if peers.trusted:
             client, _ = client_address(fields, client, self._intake.trusted)
@@ -433,12 +376,12 @@ class FastPath:
                 method=method,
                 target=target,
                 version="1.1",
-                status=304 if unchanged else stored.status,
+                status=304 if unchanged else answer.status,
                 bytes_sent=0 if unchanged or answer.head_only else len(answer.body),
                 result="hit",
                 cache_status=answer.cache_status,
-                site=stored.site,
-                host=stored.host,
+                site=answer.site,
+                host=answer.host,
                 referer=fields.get(b"referer") or b"",
                 user_agent=fields.get(b"user-agent") or b"",
                 started=now,
@@ -447,6 +390,11 @@ class FastPath:
                 origin_seconds=None,
             )
         )
+
+
+def _fields(names: Sequence[bytes], said: Sequence[bytes | None]) -> Fields:
+    pairs = zip(names, said, strict=True)
+    return Fields([(name, value) for name, value in pairs if value is not None])
 
 
 def _address(transport: asyncio.Transport) -> str:

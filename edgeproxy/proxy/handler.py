@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.admission import Admission
     from edgeproxy.proxy.collapsing import Flight
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fetching import Fetching
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
     from edgeproxy.proxy.sharing import Sharing
+    from edgeproxy.proxy.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ class HandlerParts:
     """What the handler works with; `intake` and `pools` change with the configuration."""
 
     clock: Callable[[], float]
+    admission: Admission
+    tally: Tally
     lookup: Lookup
     incomplete: Incomplete
     passed: Passed
@@ -114,19 +118,23 @@ class Handler:
         parts = self._parts
         exchange = Exchange(raw, parts.clock)
         try:
-            known = cast("EdgeProtocol", raw.protocol).take_known()
-            if known is None:
-                secure = exchange.secure
-                exchange.request = self.intake.read(raw, exchange.method, secure=secure)
-            else:
-                exchange.request = known.request
-            await self._answer(exchange, exchange.request, known)
+            async with parts.admission:
+                known = cast("EdgeProtocol", raw.protocol).take_known()
+                if known is None:
+                    secure = exchange.secure
+                    exchange.request = self.intake.read(raw, exchange.method, secure=secure)
+                else:
+                    exchange.request = known.request
+                await self._answer(exchange, exchange.request, known)
         except BadRequest as error:
+            parts.tally.note("bad-request")
             exchange.close_after()
             await exchange.refuse(400, error.reason, CacheStatus(detail="bad-request"))
         except Misdirected as error:
+            parts.tally.note("unknown-host")
             await exchange.refuse(421, str(error), CacheStatus(detail="unknown-host"))
         except EdgeError as error:
+            parts.tally.note(error.detail)
             await exchange.fail(error)
         except ConnectionError:
             exchange.abandon()

@@ -10,7 +10,9 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from edgeproxy.proxy.lingering import LINGER, reset
+from edgeproxy.proxy.pace import Pace
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
+from edgeproxy.proxy.refused import Refused
 
 if TYPE_CHECKING:
     from edgeproxy.proxy.fast import FastPath, Peers
@@ -22,8 +24,8 @@ class LightProtocol(asyncio.Protocol):
     request that is for the full one."""
 
     __slots__ = (
-        "_answered", "_deadline", "_ended", "_fast", "_loop", "_paused", "_peers", "_server",
-        "_transport", "_unsent", "limits",
+        "_answered", "_checked", "_deadline", "_ended", "_fast", "_loop", "_pace", "_paused",
+        "_peers", "_server", "_transport", "_unsent", "limits",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -36,14 +38,26 @@ class LightProtocol(asyncio.Protocol):
         self._fast = fast
         self._answered = self._ended = self._paused = False
         self._unsent = 0
-        self._deadline = 0.0
+        self._deadline = self._checked = 0.0
+        # With a client that has not taken all of what was sent.
+        self._pace: Pace | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._peers = self._fast.peers_of(self._transport)
         patience = FRESH_GRACE if self._server.draining else self.limits.header_timeout
         self._deadline = self._loop.time() + patience
-        self._server.opened(self)
+        if not self._server.opened(self, self._transport):
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Say that this client has too many connections. There is no waiting for it to close: it
+        could have more of them meanwhile."""
+        refused = Refused(503, "too-many-connections")
+        self._server.count(refused.detail)
+        self._ended = True
+        self._transport.write(refused.render(self._server.clock(), head_only=False))
+        self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._server.closed(self)
@@ -94,17 +108,30 @@ class LightProtocol(asyncio.Protocol):
         """Called now and then: end a connection that idles, or whose client has stopped reading,
         for longer than it may."""
         unsent = self._transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent = unsent
+        if unsent:
             limits = self.limits
-            self._deadline = now + (
-                limits.body_idle_timeout if unsent else limits.keepalive_timeout
-            )
-        elif now >= self._deadline:
-            if unsent:
+            if self._pace is None:
+                self._pace = Pace(limits.body_idle_timeout, limits.min_body_rate)
+                self._checked, self._unsent = now, unsent
+            # More answers may have been added meanwhile.
+            self._pace.note(now - self._checked, max(0, self._unsent - unsent))
+            self._checked, self._unsent = now, unsent
+            if not self._pace.left:
+                self._server.count("reader-stalled")
                 self.abort()
-            else:
-                self._transport.close()
+        elif self._pace is not None:
+            self._pace = None
+            self._deadline = now + (LINGER if self._ended else self.limits.keepalive_timeout)
+        elif now >= self._deadline:
+            self._transport.close()
+
+    def close_idle(self) -> bool:
+        """Close the connection if it has had an answer and waits for nothing; whether it did."""
+        if not self._answered or self._ended or self._transport.get_write_buffer_size():
+            return False
+        self._ended = True
+        self._transport.close()
+        return True
 
     def begin_drain(self) -> None:
         """Close the connection, once what was answered is sent; a new one may ask once first."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import asyncio
 
+    from edgeproxy.proxy.pace import Pace
+
 LINGER: Final = 2.0
 """Seconds that a client has to close its end once the edge has closed its own."""
 
@@ -33,18 +35,16 @@ def reset(transport: asyncio.Transport) -> None:
 class Lingering:
     """Waits for the client to close a connection whose other direction has ended.
 
-    It is given `LINGER` seconds, and more while it still takes what was sent; `idle_seconds`
-    without taking anything is too long.
+    It is given `LINGER` seconds, and more while it still takes what was sent, at that pace.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, idle_seconds: float
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, pace: Pace
     ) -> None:
         self._transport = transport
         self._loop = loop
-        self._idle_seconds = idle_seconds
+        self._pace = pace
         self._unsent = transport.get_write_buffer_size()
-        self._give_up = loop.time() + idle_seconds
         self._handle = loop.call_later(LINGER, self._look)
 
     def cancel(self) -> None:
@@ -53,9 +53,8 @@ class Lingering:
 
     def _look(self) -> None:
         left = self._transport.get_write_buffer_size()
-        if left < self._unsent:
-            self._give_up = self._loop.time() + self._idle_seconds
-        if (not left and not self._unsent) or self._loop.time() >= self._give_up:
+        self._pace.note(LINGER, max(0, self._unsent - left))
+        if (not left and not self._unsent) or not self._pace.left:
             self._transport.abort()
             return
         self._unsent = left

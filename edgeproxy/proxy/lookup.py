@@ -114,17 +114,17 @@ class Lookup:
         return self._in_tier(primary, fields, policy, found, head, not_before)
 
     def _in_memory(self, primary: bytes, fields: Fields, head: int, now: float) -> Found | None:
-        matching = [
-            entry
-            for entry in self._memory.get(primary)
-            if matches(entry.stored.selecting, fields, entry.fields)
-        ]
+        matching: list[tuple[Entry, StoredResponse, Fields]] = []
+        for entry in self._memory.get(primary):
+            stored = entry.stored
+            entry_fields = Fields(stored.fields)
+            if matches(stored.selecting, fields, entry_fields):
+                matching.append((entry, stored, entry_fields))
         if not matching:
             return None
-        best = matching[0]
+        best, stored, stored_fields = matching[0]
         if len(matching) > 1:
-            best = max(matching, key=lambda entry: recency(entry.stored, entry.fields))
-        stored = best.stored
+            best, stored, stored_fields = max(matching, key=lambda match: recency(*match[1:]))
         if stored.deleted_from and stored.deleted_from <= now:
             self._memory.discard(stored.id)
             return None
@@ -144,7 +144,7 @@ class Lookup:
                 best.checked = head
         self._memory.touch(best)
         validity = Validity.INVALIDATED if invalidated else Validity.VALID
-        return Found(stored, best.fields, best.freshness, validity, best, best.checked)
+        return Found(stored, stored_fields, best.freshness, validity, best, best.checked)
 
     def _in_tier(
         self,
@@ -223,13 +223,7 @@ class Lookup:
     def remember(self, found: Found, body: bytes) -> Entry:
         """Keep a response in memory, unless it is too long for that; a journal that has moved on
         is checked at its next hit."""
-        entry = Entry(
-            stored=found.stored,
-            fields=found.fields,
-            body=body,
-            freshness=found.freshness,
-            checked=found.checked,
-        )
+        entry = Entry.of(found.stored, body, found.freshness, found.checked)
         if len(body) <= self._memory_object:
             self._remembered.add(found.stored.target_id)
             self._memory.put(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from collections import deque
@@ -18,7 +19,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from edgeproxy.proxy.errors import OriginBusy, OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.errors import OriginBusy, OriginTimedOut, OriginUnreachable, OutOfFiles
 from edgeproxy.proxy.origin_protocol import OriginConnector, OriginProtocol
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Limits are kept here, to the millisecond; the connector has none of its own.
 _UNLIMITED: Final = ClientTimeout(total=None)
+
+_OUR_WANT: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 MAX_QUEUE: Final = 4096
 """Requests that wait for a connection. Those of clients that have left are among them, so that
@@ -230,6 +233,9 @@ class Connections:
         except (ClientError, OSError) as error:
             if limit.expired():
                 raise OriginTimedOut("connect", seconds) from error
+            if isinstance(error, OSError) and error.errno in _OUR_WANT:
+                # That says nothing of the origin.
+                raise OutOfFiles("the edge has too many files open") from error
             raise OriginUnreachable(f"no connection to the origin: {_reason(error)}") from error
 
     async def _prepare(self) -> ClientRequest:

@@ -18,6 +18,7 @@ from edgeproxy.proxy.framing import (
     too_large,
 )
 from edgeproxy.proxy.lingering import Lingering, reset
+from edgeproxy.proxy.pace import Pace
 from edgeproxy.proxy.refused import Refused
 from edgeproxy.semantics.errors import BadRequest
 
@@ -33,6 +34,8 @@ FRESH_GRACE: Final = 1.0
 """Seconds that a connection without any request yet has to send one when the edge drains."""
 
 _READ_BUFFER: Final = 64 * 1024
+_SHORTEST_WAIT: Final = 0.05
+"""Seconds of patience with a slow client that are as good as none."""
 _LOGGED_LINE: Final = 8192
 """Bytes of the start line of a refused request that the log is told."""
 
@@ -54,6 +57,7 @@ class EdgeProtocol(RequestHandler):
         "_head_deadline",
         "_known",
         "_lingering",
+        "_pace",
         "_payload",
         "_peers",
         "_pending",
@@ -61,6 +65,7 @@ class EdgeProtocol(RequestHandler):
         "_unsent",
         "continue_due",
         "limits",
+        "room",
     )
 
     def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,6 +85,8 @@ class EdgeProtocol(RequestHandler):
         self.limits = limits
         self.continue_due = False
         """The client waits for 100 Continue before it sends the body (RFC 9110 10.1.1)."""
+        self.room: asyncio.Future[None] | None = None
+        """Somebody waits until the socket takes more, or is gone."""
         self._server = server
         # The rest of the request's body; None once it has all come in.
         self._body: LengthBody | ChunkedBody | None = None
@@ -96,7 +103,9 @@ class EdgeProtocol(RequestHandler):
         self._fast = server.fast
         self._known: Unanswered | None = None
         self._peers: Peers | None = None
-        self._unsent = 0
+        # What a slow client has yet to take of fast answers: how many bytes, and seen when.
+        self._unsent: tuple[int, float] | None = None
+        self._pace: Pace | None = None
 
     # -- what the writer needs
 
@@ -124,21 +133,29 @@ class EdgeProtocol(RequestHandler):
     async def drain(self) -> None:
         """Wait until the client has taken enough of what was written.
 
-        Raises ConnectionError when it is gone, or takes nothing at all for too long.
+        Raises ConnectionError when it is gone, or takes nothing or too little for too long.
         """
+        pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
         while self._paused:
             transport = self.transport
             if transport is None:
                 raise ConnectionResetError("the client is gone")
-            unsent = transport.get_write_buffer_size()
+            unsent, seconds = transport.get_write_buffer_size(), pace.left
             try:
-                async with asyncio.timeout(self.limits.body_idle_timeout):
+                async with asyncio.timeout(seconds):
                     await self._drain_helper()
             except TimeoutError:
                 self._drain_waiter = None
-                if transport.get_write_buffer_size() >= unsent:
+                pace.note(seconds, unsent - transport.get_write_buffer_size())
+                if pace.left < _SHORTEST_WAIT:
+                    self._server.count("reader-stalled")
                     self.abort()
                     raise ConnectionResetError("the client has stopped reading") from None
+
+    def found_room(self) -> None:
+        """Wake who waits for `room`."""
+        if self.room is not None and not self.room.done():
+            self.room.set_result(None)
 
     def abort(self) -> None:
         """Break the connection off with a reset, which nobody takes for the end of a body."""
@@ -172,6 +189,14 @@ class EdgeProtocol(RequestHandler):
         else:
             self._await_first(FRESH_GRACE)
 
+    def close_idle(self) -> bool:
+        """Close the connection if it has had an answer and waits for nothing; whether it did."""
+        busy = self._busy or self._force_close or self._pending or self._given_away
+        if busy or not self._request_count or self._unsent_bytes():
+            return False
+        self._end(idle=True)
+        return True
+
     # -- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -189,6 +214,7 @@ class EdgeProtocol(RequestHandler):
             self._payload.set_exception(ConnectionResetError("the client is gone"))
         if self._lingering is not None:
             self._lingering.cancel()
+        self.found_room()
         super().connection_lost(exc)
 
     # A full body buffer holds the transport alone: the parser has always read all it was given.
@@ -397,14 +423,25 @@ class EdgeProtocol(RequestHandler):
         now, unsent = self._loop.time(), self._unsent_bytes()
         if now < deadline:
             self._arm(deadline)
-        elif unsent and unsent != self._unsent:
+        elif unsent and (patience := self._patience(now, unsent)) > 0:
             # The answer to a fast hit, on its way to a client that takes it slowly.
-            self._unsent = unsent
-            self._arm(now + self.limits.body_idle_timeout)
+            self._arm(now + patience)
         elif self._head_deadline is not None:
             self._refuse(Refused(408, "head-timeout"))
         else:
             self._end(idle=True)
+
+    def _patience(self, now: float, unsent: int) -> float:
+        """Seconds that the client still has before it must have taken more."""
+        before, self._unsent = self._unsent, (unsent, now)
+        if self._pace is None or before is None:
+            self._pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
+        else:
+            self._pace.note(now - before[1], max(0, before[0] - unsent))
+        if self._pace.left < _SHORTEST_WAIT:
+            self._server.count("reader-stalled")
+            return 0.0
+        return self._pace.left
 
     def _unsent_bytes(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
@@ -417,6 +454,7 @@ class EdgeProtocol(RequestHandler):
             return
         head_only = self._pending.startswith(b"HEAD ")
         self.transport.write(refused.render(self._server.clock(), head_only=head_only))
+        self._server.count_refused(refused.detail)
         if self._server.on_refused is not None:
             peer = self.transport.get_extra_info("peername")
             client = str(peer[0]) if isinstance(peer, tuple) else "unknown"
@@ -446,4 +484,5 @@ class EdgeProtocol(RequestHandler):
         if self._reading_paused or self._buffer_paused:
             self._reading_paused = self._buffer_paused = False
             self._resume_transport_reading()
-        self._lingering = Lingering(transport, self._loop, self.limits.body_idle_timeout)
+        pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
+        self._lingering = Lingering(transport, self._loop, pace)

@@ -11,6 +11,9 @@ from edgeproxy.semantics.dates import format_http_date
 # RFC 9110 10.2.1, 15.5.6: a 405 says what is allowed; these are the methods that HTTP defines.
 ALLOW = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
 
+RETRY_AFTER = 1
+"""Seconds after which to ask again where there was no room (RFC 9110 10.2.3)."""
+
 
 class Refused(Exception):
     """A message that no handler is asked about: it is answered, and the connection ends.
@@ -40,6 +43,8 @@ class Refused(Exception):
             (b"Cache-Status", self.cache_status),
             (b"Connection", b"close"),
         ]
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            fields.append((b"Retry-After", b"%d" % RETRY_AFTER))
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             fields.append((b"Allow", ALLOW))
         head = render_head(status, phrase.encode(), fields) + b"\r\n"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from edgeproxy.proxy.wire import FRAMING, REASONS, render_head
 from edgeproxy.semantics.cache_status import append_member, vercel_cache
 from edgeproxy.semantics.conditional import not_modified_fields
+from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.tags import hidden_fields
 
 if TYPE_CHECKING:
     from edgeproxy.cache.memory import Entry
     from edgeproxy.config.sites import SitePolicy
     from edgeproxy.semantics.cache_status import CacheStatus
-    from edgeproxy.semantics.fields import Fields
 
 OWN_FIELDS: Final = frozenset({b"age", b"content-length"})
 """Made anew for each answer: the time in the cache, and the message's framing."""
@@ -29,7 +29,15 @@ def stored_head(entry: Entry, policy: SitePolicy) -> bytes:
     """What all whole answers from an entry begin with. Raises `UnsafeField`."""
     hidden = hidden_fields(policy.tags)
     left_out = _left_out(hidden, debug=policy.debug_tags, vercel=policy.vercel_cache)
-    return render_head(entry.stored.status, entry.stored.reason, entry.fields, but=left_out)
+    stored = entry.stored
+    return render_head(stored.status, stored.reason, Fields(stored.fields), but=left_out)
+
+
+def unchanged_head(entry: Entry, policy: SitePolicy) -> bytes:
+    """What all 304s begin with that stand for an entry. Raises `UnsafeField`."""
+    fields = not_modified_fields(visible_fields(entry.fields, policy))
+    left_out = _left_out(FRAMING, debug=False, vercel=policy.vercel_cache)
+    return render_head(304, REASONS[304], fields, but=left_out)
 
 
 @lru_cache(maxsize=64)
@@ -41,14 +49,14 @@ def _left_out(hidden: frozenset[bytes], *, debug: bool, vercel: bool) -> frozens
 def answer_head(
     head: bytes, age: int, status: int, length: int, cache_status: bytes, vercel: bytes | None
 ) -> bytes:
-    """`head`, which `stored_head` gave, with what belongs to one answer of `length` bytes; the
-    connection's fields and the empty line are still to come."""
+    """`head`, which `stored_head` or `unchanged_head` gave, with what belongs to one answer, of
+    `length` bytes; the connection's fields and the empty line are still to come."""
     lines = [head, b"Age: %d\r\n" % age]
     if cache_status:
         lines.append(b"Cache-Status: %b\r\n" % cache_status)
     if vercel:
         lines.append(b"x-vercel-cache: %b\r\n" % vercel)
-    if status != 204:  # RFC 9110 8.6
+    if status not in (204, 304):  # RFC 9110 8.6
         lines.append(b"Content-Length: %d\r\n" % length)
     return b"".join(lines)
 
@@ -69,10 +77,3 @@ def with_told(fields: Fields, cache_status: bytes, vercel: bytes | None) -> Fiel
     if vercel:
         fields = fields.without({b"x-vercel-cache"}).plus((b"x-vercel-cache", vercel))
     return fields
-
-
-def unchanged_head(fields: Fields, age: int, cache_status: bytes, vercel: bytes | None) -> bytes:
-    """A whole 304 for a connection that stays, for a response with these (visible) fields."""
-    fields = not_modified_fields(fields.without(OWN_FIELDS).plus((b"Age", b"%d" % age)))
-    fields = with_told(fields, cache_status, vercel).without(FRAMING)
-    return render_head(304, REASONS[304], fields) + b"\r\n"

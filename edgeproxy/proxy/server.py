@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
 
+from edgeproxy.proxy.crowd import Capacity, Crowd
+from edgeproxy.proxy.intake import peer_address
 from edgeproxy.proxy.light import LightProtocol
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
 from edgeproxy.proxy.wire import CLOSING
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from edgeproxy.config.server import Limits
     from edgeproxy.proxy.fast import FastPath
     from edgeproxy.proxy.refused import Refused
+    from edgeproxy.proxy.tally import Tally
 
 if HttpRequestParser.__module__ != "aiohttp._http_parser":
     raise ImportError(
@@ -31,6 +34,10 @@ if HttpRequestParser.__module__ != "aiohttp._http_parser":
     )
 
 log = logging.getLogger(__name__)
+
+_UNLIMITED = Capacity(connections=1 << 31, per_client=0, local_too=False, files=1 << 31)
+_ROOM_SHARE = 16
+"""Of the connections, the part that is closed at once where it idles and others wait."""
 
 
 class EdgeServer(web.Server):
@@ -47,9 +54,11 @@ class EdgeServer(web.Server):
         *,
         clock: Callable[[], float] = time.time,
         on_refused: Callable[[str, bytes, Refused], None] | None = None,
+        capacity: Capacity = _UNLIMITED,
+        tally: Tally | None = None,
     ) -> None:
         """`on_refused` is told the client's address and the start line of what the server answers
-        by itself."""
+        by itself; `tally` counts whom it refuses."""
         super().__init__(self._answer)
         self.limits = limits
         self.clock = clock
@@ -58,7 +67,10 @@ class EdgeServer(web.Server):
         self._handler = handler
         self.fast: FastPath | None = None
         """Answers fresh hits, where there is one; set before the first connection."""
-        self._open: set[EdgeProtocol | LightProtocol] = set()
+        self.crowd = Crowd(capacity)
+        self._tally = tally
+        # With the client's address, in the order in which they came.
+        self._open: dict[EdgeProtocol | LightProtocol, str] = {}
         self._light: set[LightProtocol] = set()
         self._checking: asyncio.TimerHandle | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -102,29 +114,59 @@ class EdgeServer(web.Server):
             protocol.abort()
         await self.drained()
 
+    def count(self, reason: str, more: int = 1) -> None:
+        """Count that a client was refused something."""
+        if self._tally is not None:
+            self._tally.note(reason, more)
+
+    def count_refused(self, detail: str) -> None:
+        """Count a message that was no request."""
+        if self._tally is not None:
+            self._tally.note_refused(detail)
+
+    def make_room(self) -> None:
+        """Close connections that idle, the oldest first: others wait to be taken in."""
+        most, closed = max(1, len(self._open) // _ROOM_SHARE), 0
+        for protocol in tuple(self._open):
+            if protocol.close_idle():
+                closed += 1
+                if closed >= most:
+                    break
+        self.count("idle-closed", closed)
+
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self._open.add(cast("EdgeProtocol", handler))
+        self._enter(cast("EdgeProtocol", handler), transport)
+
+    def _enter(self, protocol: EdgeProtocol | LightProtocol, transport: asyncio.Transport) -> bool:
+        name = transport.get_extra_info("peername")
+        address = peer_address(str(name[0]) if isinstance(name, tuple) else None)
+        self._open[protocol] = address
         self._quiet.clear()
+        return self.crowd.enter(address)
+
+    def _leave(self, protocol: EdgeProtocol | LightProtocol) -> None:
+        address = self._open.pop(protocol, None)
+        if address is not None:
+            self.crowd.leave(address)
+        self._check_quiet()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self._open.discard(cast("EdgeProtocol", handler))
-        self._check_quiet()
+        self._leave(cast("EdgeProtocol", handler))
 
-    def opened(self, light: LightProtocol) -> None:
-        """A connection that starts without a handler of aiohttp's."""
-        self._open.add(light)
+    def opened(self, light: LightProtocol, transport: asyncio.Transport) -> bool:
+        """A connection that starts without a handler of aiohttp's; whether its client may have
+        one more."""
         self._light.add(light)
-        self._quiet.clear()
         if self._checking is None:
             self._check_light()
+        return self._enter(light, transport)
 
     def closed(self, light: LightProtocol) -> None:
         """It is gone, or has a handler now."""
-        self._open.discard(light)
         self._light.discard(light)
-        self._check_quiet()
+        self._leave(light)
 
     def _check_light(self) -> None:
         now = self._loop.time()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import BodyMissing
+from edgeproxy.cache.reading import StoredBody
 from edgeproxy.proxy.rendering import OWN_FIELDS, stored_head, visible_fields
 from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
 from edgeproxy.semantics.partial import satisfied_ranges, stated_parts
@@ -20,8 +21,8 @@ from edgeproxy.semantics.ranges import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from typing import TypeAlias
 
+    from edgeproxy.cache.bodies import ReadBody
     from edgeproxy.cache.memory import Entry
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.config.sites import SitePolicy
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.cache_status import CacheStatus
     from edgeproxy.semantics.fields import Fields
     from edgeproxy.semantics.ranges import ByteRange
-
-    ReadBody: TypeAlias = Callable[[int, int | None], AsyncIterator[bytes]]
 
 # Fields that describe the content, which an error about the range does not have.
 _CONTENT_FIELDS = frozenset(
@@ -225,9 +224,17 @@ async def _send(
         whole.status, fields, length, status, reason=whole.reason, head_only=head_only
     )
     if read is not None:
-        async for chunk in read(0, length):
-            await exchange.write(chunk)
+        await _send_body(exchange, read, 0, length)
     await exchange.finish()
+
+
+async def _send_body(exchange: Exchange, read: ReadBody, start: int, stop: int | None) -> None:
+    if isinstance(read, StoredBody) and stop is not None:
+        start = await exchange.send_file(read, start, stop)
+        if start == stop:
+            return
+    async for chunk in read(start, stop):
+        await exchange.write(chunk)
 
 
 async def _send_unchanged(exchange: Exchange, fields: Fields, status: CacheStatus) -> None:
@@ -260,8 +267,7 @@ async def _send_ranges(
         (only,) = ranges
         fields = partial_fields(request.fields, whole.fields, only, length)
         await exchange.start(206, fields, only.size, status)
-        async for chunk in read(only.first, only.last + 1):
-            await exchange.write(chunk)
+        await _send_body(exchange, read, only.first, only.last + 1)
     else:
         boundary = secrets.token_hex(16).encode()
         multipart = multipart_ranges(whole.fields, ranges, length, boundary)
@@ -269,8 +275,7 @@ async def _send_ranges(
         await exchange.start(206, fields, multipart.content_length, status)
         for head, part in multipart.parts:
             await exchange.write(head)
-            async for chunk in read(part.first, part.last + 1):
-                await exchange.write(chunk)
+            await _send_body(exchange, read, part.first, part.last + 1)
         await exchange.write(multipart.tail)
     await exchange.finish()
 

@@ -1,4 +1,4 @@
-"""How often something was not stored, for each reason, on the whole node."""
+"""How often something was not stored, and a client refused, for each reason, on the whole node."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ REASONS: Final = (
 )
 """Limits, and what a site's policy or HTTP keeps from being shared; each is a `detail` too."""
 
-WORDS: Final = 16
+REFUSALS: Final = (
+    *("connections-full", "files-low", "too-many-connections", "idle-closed"),
+    *("overloaded", "origin-queue-full", "out-of-files"),
+    *("head-timeout", "head-too-large", "target-too-long", "too-many-fields"),
+    *("request-body-timeout", "reader-too-slow", "reader-stalled"),
+    *("bad-request", "unknown-host", "method-not-allowed", "version-not-supported"),
+)
+"""What clients were kept from; most are what `detail` says."""
+
+WORDS: Final = 48
 """64-bit words that a worker's counts take, with room for more reasons."""
 
-_INDEX: Final = {reason: number for number, reason in enumerate(REASONS)}
+_INDEX: Final = {reason: number for number, reason in enumerate((*REASONS, *REFUSALS))}
 
 
 class Tally:
@@ -27,12 +36,24 @@ class Tally:
         self._areas = areas
         self._own = areas[worker]
 
-    def note(self, reason: str) -> None:
-        """Count one more, if it is a reason that is counted."""
+    def note(self, reason: str, more: int = 1) -> None:
+        """Count one more, or some, if it is a reason that is counted."""
         number = _INDEX.get(reason)
         if number is not None:
-            self._own[number] += 1
+            self._own[number] += more
+
+    def note_refused(self, detail: str) -> None:
+        """Count a message that was no request one could answer."""
+        self.note(detail if detail in _INDEX else "bad-request")
 
     def counts(self) -> dict[str, int]:
-        """How often each reason was noted since the node was started."""
-        return {reason: sum(area[at] for area in self._areas) for reason, at in _INDEX.items()}
+        """How often something was not stored since the node was started, for each reason."""
+        return {reason: self._count(reason) for reason in REASONS}
+
+    def refusals(self) -> dict[str, int]:
+        """How often each refusal was."""
+        return {reason: self._count(reason) for reason in REFUSALS}
+
+    def _count(self, reason: str) -> int:
+        at = _INDEX[reason]
+        return sum(area[at] for area in self._areas)

@@ -10,6 +10,8 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
+from edgeproxy.proxy.sending_files import send_file
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from edgeproxy.cache.reading import StoredBody
     from edgeproxy.proxy.protocol import EdgeProtocol
 
 # What belongs to one connection's message, and is made anew for the next (RFC 9110 7.6.1).
@@ -209,6 +212,16 @@ class ResponseWriter:
         self.bytes_sent += len(chunk)
         if self._protocol.writing_paused:
             await self._protocol.drain()
+
+    async def send_file(self, body: StoredBody, start: int, stop: int) -> int:
+        """Send a stored body's bytes from `start` up to `stop` without reading them; gives where
+        that had to end, as what follows can only be read and written."""
+        if self._body is _Body.LENGTH and stop - start <= self._left:
+            async for sent in send_file(self._protocol, body, start, stop):
+                start += sent
+                self._left -= sent
+                self.bytes_sent += sent
+        return start
 
     async def finish(self) -> None:
         """End the answer. A body shorter than announced breaks the connection off instead, and

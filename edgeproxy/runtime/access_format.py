@@ -23,16 +23,17 @@ _QUOTED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0x100)
     ord("\\"): "\\\\",
 }
 
+_PLAIN = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
+
 
 def common(record: AccessRecord) -> bytes:
     """The Combined Log Format, then the cache's result and three times in seconds.
 
     The times: all of it, until the first byte to the client, until the origin's response head.
     """
-    version = record.version.translate(_QUOTED)
-    request = f"{_quote(record.method)} {_quote(record.target)} HTTP/{version}"
+    request = f"{_quote(record.method)} {_quote(record.target)} HTTP/{_quoted(record.version)}"
     line = (
-        f"{record.client.translate(_QUOTED) or '-'} - - [{_clf_time(int(record.started))}]"
+        f"{_quoted(record.client) or '-'} - - [{_clf_time(int(record.started))}]"
         f' "{request}" {record.status} {record.bytes_sent}'
         f' "{_quote(record.referer) or "-"}" "{_quote(record.user_agent) or "-"}"'
         f" {record.result} {record.duration:.6f}"
@@ -72,7 +73,15 @@ FORMATS: Mapping[str, Callable[[AccessRecord], bytes]] = {"common": common, "jso
 
 
 def _quote(value: bytes) -> str:
-    return value.decode("latin-1").translate(_QUOTED)
+    text = value.decode("latin-1")
+    # Most have nothing to escape, which is told in a tenth of the time.
+    return text.translate(_QUOTED) if value.translate(None, _PLAIN) else text
+
+
+# Few different clients and versions make for many lines.
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return text.translate(_QUOTED)
 
 
 def _text(value: bytes) -> str:

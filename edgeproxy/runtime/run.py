@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from edgeproxy.cache.prepare import prepare_store
 from edgeproxy.config.sizes import format_size
 from edgeproxy.invalidation.journal import JournalDamaged, check_journal
+from edgeproxy.proxy.scanning import COMPILED
 from edgeproxy.runtime import logs
 from edgeproxy.runtime.folders import RunFolder, make_private
+from edgeproxy.runtime.listening import raise_file_limit
 from edgeproxy.runtime.settings import TOKEN_VARIABLE, FallbackToken
 from edgeproxy.runtime.sockets import ListeningSockets, listen
 from edgeproxy.runtime.supervisor import Premises, Supervisor
@@ -44,6 +46,9 @@ def run(
     for certificate in (one for loaded in load_certificates(config) for one in loaded):
         if certificate.expires < time.time():
             log.warning("the certificate for %s has expired", ", ".join(certificate.names))
+    if not COMPILED:
+        log.warning("hits take longer than need be: edgeproxy was installed without a compiler")
+    raise_file_limit()
     token = FallbackToken(os.environ.get(TOKEN_VARIABLE), announce)
     with ExitStack() as stack:
         workers = config.worker_count()

@@ -4,9 +4,9 @@ Layout, in native byte order and with every area on cache lines of its own:
 
 | offset           | bytes | what                                                             |
 | 0                | 64    | the journal's positions; `SharedHead` knows what is where        |
-| 64 + slot * 8384 | 64    | one worker's words: who it is and how it fares                   |
+| 64 + slot * 8640 | 64    | one worker's words: who it is and how it fares                   |
 | the same + 64    | 8192  | its fetches in flight: a counting filter, 4096 counters, 16 bits |
-| the same + 8256  | 128   | what it did not store, by reason; the next worker counts on      |
+| the same + 8256  | 384   | what it did not store, whom it refused; the next worker goes on  |
 | after the slots  | 2^20  | the targets that were in some worker's memory: a byte each       |
 | after those      | 2^16  | what checks say of the origins: `Verdicts` knows what is where   |
 
@@ -24,7 +24,7 @@ HEAD_BYTES = 64
 STATE_BYTES = 64
 FILTER_COUNTERS = 4096
 REMEMBERED_SLOTS = 1 << 20
-TALLY_BYTES = 128
+TALLY_BYTES = 384
 _FILTER_END = STATE_BYTES + 2 * FILTER_COUNTERS
 _SLOT_BYTES = _FILTER_END + TALLY_BYTES
 VERDICTS_BYTES = 1 << 16
@@ -47,7 +47,7 @@ class WorkerSlot:
         self.filter = area[STATE_BYTES:_FILTER_END].cast("H")
         """4096 counters of fetches in flight, for whoever defines what is counted."""
         self.tally = area[_FILTER_END:].cast("Q")
-        """16 counts that outlive the worker, for whoever defines what is counted."""
+        """48 counts that outlive the worker, for whoever defines what is counted."""
 
     @property
     def pid(self) -> int:

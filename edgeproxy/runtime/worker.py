@@ -22,6 +22,7 @@ from edgeproxy.config.model import Config
 from edgeproxy.proxy.edge import Edge, Place
 from edgeproxy.runtime import control, logs
 from edgeproxy.runtime.access_log import AccessLog
+from edgeproxy.runtime.listening import Listening, file_limit
 from edgeproxy.runtime.settings import access_log_settings
 from edgeproxy.runtime.shared import HEARTBEAT_SECONDS
 from edgeproxy.runtime.sockets import BACKLOG, has_waiting, refuse_new
@@ -118,6 +119,7 @@ class Worker:
             remembered=seat.block.remembered,
             tallies=[slot.tally for slot in seat.block.slots],
             verdicts=seat.block.verdicts,
+            files=file_limit(),
         )
         self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
         self._admin = build_admin(
@@ -131,7 +133,6 @@ class Worker:
             CertificateSelector(loaded) if loaded else None
             for loaded in load_certificates(seat.config)
         ]
-        self._servers: list[asyncio.Server] = []
 
     async def run(self) -> None:
         """Answer until the supervisor says to drain, or is gone."""
@@ -149,7 +150,9 @@ class Worker:
         await runner.setup()
         for sock in self._seat.admin:
             await web.SockSite(runner, sock, backlog=BACKLOG).start()
-        await self._listen()
+        sockets = [(sock, _tls_options(tls, self._config)) for sock, tls in self._public()]
+        self._listening = Listening(self._edge.server, sockets)
+        await self._listening.start()
         self._slot.set_ready(os.getpid())
         heart = asyncio.create_task(self._beat())
         writer.write(control.encode(control.Ready()))
@@ -183,14 +186,6 @@ class Worker:
             WorkerState(number, slot.pid, slot.accepts(), slot.in_flight, slot.connections)
             for number, slot in enumerate(self._seat.block.slots)
         ]
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        for sock, tls in self._public():
-            server = await loop.create_server(
-                self._edge.server, sock=sock, backlog=BACKLOG, **_tls_options(tls, self._config)
-            )
-            self._servers.append(server)
 
     def _public(self) -> Iterator[tuple[socket.socket, CertificateSelector | None]]:
         for sockets, certificates in zip(self._seat.public, self._certificates, strict=True):
@@ -250,7 +245,8 @@ class Worker:
         """Stop listening. Whatever waits at that moment is still taken in: awaitables for that."""
         loop = asyncio.get_running_loop()
         taken: list[Awaitable[object]] = []
-        for (sock, tls), server in zip(self._public(), self._servers, strict=True):
+        self._listening.close()
+        for sock, tls in self._public():
             options = _tls_options(tls, self._config)
             with suppress(OSError):
                 while True:
@@ -259,7 +255,7 @@ class Worker:
                     taken.append(
                         loop.connect_accepted_socket(self._edge.server, connection, **options)
                     )
-            server.close()
+            sock.close()
         return taken
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from struct import Struct
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -22,6 +23,9 @@ HEURISTICALLY_CACHEABLE: Final = frozenset(
 
 Source: TypeAlias = Literal["s-maxage", "max-age", "expires", "heuristic", "default", "none"]
 """Where a freshness lifetime comes from; "default" is the policy's, "none" leaves it 0."""
+
+_SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+_PACKED: Final = Struct("!5dB4?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class FreshnessPolicy:
     """The fields that take Cache-Control's place, lower-case, most specific first (RFC 9213)."""
 
 
-class Freshness(msgspec.Struct, frozen=True):
+class Freshness(msgspec.Struct, frozen=True, gc=False):
     """All that is to be known of a response to tell at any time whether it may be used.
 
     Durations are in seconds, `response_time` in seconds since the epoch.
@@ -68,6 +72,20 @@ class Freshness(msgspec.Struct, frozen=True):
     """So it does, or s-maxage implies it (RFC 9111 5.2.2.10); no request may ask for it then."""
     immutable: bool
     """While fresh, a reader's reload is no reason to validate it (RFC 8246 2)."""
+
+    PACKED: ClassVar[int] = _PACKED.size
+    """How many bytes `pack` gives."""
+
+    def pack(self) -> bytes:
+        """The same in few bytes, for where there are many."""
+        lifetime, source, *others = msgspec.structs.astuple(self)
+        return _PACKED.pack(lifetime, *others[:4], _SOURCES.index(source), *others[4:])
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Freshness:
+        """The freshness that `pack` was asked for; `packed` may go on behind it."""
+        lifetime, aged, came, revalidating, on_error, source, *flags = _PACKED.unpack_from(packed)
+        return cls(lifetime, _SOURCES[source], aged, came, revalidating, on_error, *flags)
 
     def age(self, now: float) -> float:
         """How old it is (RFC 9111 4.2.3)."""

@@ -6,7 +6,6 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 
-from edgeproxy.proxy.field_blocks import BlockReader
 from edgeproxy.proxy.framing import (
     HEAD_END,
     asks_to_close,
@@ -15,11 +14,13 @@ from edgeproxy.proxy.framing import (
     read_head,
 )
 from edgeproxy.proxy.refused import Refused
+from edgeproxy.proxy.scanning import all_fields, scan, scan_slowly, values, values_slowly
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import end_to_end
 from fuzz.parts import event_loop
 
 MAX_FIELDS = 100
+NAMES = (b"host", b"accept", b"x")
 STATUSES = {400, 405, 414, 431, 501, 505}
 
 
@@ -29,18 +30,23 @@ def check(data: bytes) -> None:
     if head.find(HEAD_END) != len(head) - 4:
         head = head[: head.find(HEAD_END) + 4]
     message = _parsed(head)
-    block = BlockReader().read(head[head.find(b"\r\n") :], MAX_FIELDS)
+    found = scan(head, 0, len(head), MAX_FIELDS)
+    assert scan_slowly(head, 0, len(head), MAX_FIELDS) == found, head
+    if found is not None:
+        assert values(head, 0, NAMES) == values_slowly(head, 0, NAMES)
     if message is None:
         return
     # No beginning of a head that is taken was refused.
     for length in range(1, min(len(head), 200)):
         check_beginning(head[:length])
-    if block is not None:
+    if found is not None:
+        end, key, closing, _ = found
         fields = Fields(message.raw_headers)
-        assert block.fields == end_to_end(fields), head
-        assert block.closing == asks_to_close(message)
+        assert end == len(head)
+        assert all_fields(head, key) == end_to_end(fields), head
+        assert closing == asks_to_close(message)
         assert body_framing(message) is None
-        assert fields.get_all(b"host") == (block.place.partition(b"\n")[0],)
+        assert fields.get_all(b"host") == (key.split(b"\n")[1],)
 
 
 def _parsed(head: bytes) -> Any:

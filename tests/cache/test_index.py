@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from edgeproxy.cache.errors import StoreUnusable
-from edgeproxy.cache.index import Index, acquire_index, release_index
+from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import map_size, read_usage
 from edgeproxy.cache.lists import List, Span, url_value
 from edgeproxy.cache.snapshot import Mark, Snapshot
@@ -247,18 +247,6 @@ def test_an_index_of_another_format_is_not_opened(tmp_path: Path) -> None:
     index.close()
     with pytest.raises(StoreUnusable, match="format 99"):
         Index(tmp_path, MIB, JOURNAL_ID)
-
-
-def test_those_who_share_an_index_in_a_process_share_one_environment(tmp_path: Path) -> None:
-    one = acquire_index(tmp_path, MIB, JOURNAL_ID)
-    two = acquire_index(tmp_path / ".." / tmp_path.name, MIB, JOURNAL_ID)
-    assert one is two
-    release_index(one)
-    assert two.find(bytes(16)) == ([], [])
-    release_index(two)
-    three = acquire_index(tmp_path, MIB, JOURNAL_ID)
-    assert three is not one
-    release_index(three)
 
 
 @pytest.mark.parametrize("max_bytes", [0, 10 * MIB, 2**50])

@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -371,6 +373,43 @@ async def test_a_damaged_body_is_never_read_to_its_end(node: Node, tier: SharedT
                     got += len(chunk)
             assert got < len(body)
         assert tier.lookup(kept.primary) == ()
+
+
+async def test_a_body_is_sent_from_its_file_once_it_was_read_whole(lmdb_node: Node) -> None:
+    tier = lmdb_node.open()
+    body = some_bytes(700 * KIB)
+    kept = await must_put(tier, response(), body)
+    opened = await tier.open(kept)
+    assert await drain(opened(1, None)) == body[1:]
+    assert await drain(opened(0, len(body) - 1)) == body[:-1]
+    assert not opened.sendable
+    assert await drain(opened(0, len(body))) == body
+    assert opened.sendable
+    assert (await tier.open(kept)).sendable
+    await damage(lmdb_node, tier, kept)
+    assert not (await tier.open(kept)).sendable
+
+
+async def test_what_is_in_no_file_is_not_sent_from_one(node: Node, tier: SharedTier) -> None:
+    sizes = [200] if node.url.startswith("lmdb:") else [200, 200 * KIB]
+    for size in sizes:
+        opened = await tier.open(await must_put(tier, response(), some_bytes(size)))
+        assert len(await drain(opened(0, None))) == size
+        assert not opened.sendable
+        assert await opened.send(-1, 0, 1) is None
+
+
+async def test_a_response_whose_file_is_cut_while_it_is_sent_is_gone(lmdb_node: Node) -> None:
+    tier = lmdb_node.open()
+    kept = await must_put(tier, response(), some_bytes(200 * KIB))
+    opened = await tier.open(kept)
+    await drain(opened(0, None))
+    (path,) = (lmdb_node.directory / BODIES).glob(f"*/{kept.body.id.hex()}")
+    os.truncate(path, 100)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(BodyMissing):
+        await opened.send(ours.fileno(), 100, 100)
+    assert tier.lookup(kept.primary) == ()
 
 
 async def damage(node: Node, tier: SharedTier, stored: StoredResponse) -> None:

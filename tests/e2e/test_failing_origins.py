@@ -1,6 +1,6 @@
 """Origins that fail in every way: readers get something stale, or an error in time, or another's.
 
-Answers that break HTTP are in `test_hostile.py`, an origin that is down or late for a whole process
+Answers that break HTTP are in `tests/hostile/`, an origin that is down or late for a whole process
 in `test_proxying.py`, each failure against what is stored in `test_stale.py`, those that wait for
 another's fetch in `test_collapsing.py`; here they fail for many readers at a time, with and without
 something stored, and with another origin beside them.

@@ -95,7 +95,7 @@ class Worker:
         """Keep a response in memory."""
         fields = Fields(stored.fields)
         freshness = assess_freshness(stored.status, fields, 0.0, 0.0, FreshnessPolicy())
-        entry = Entry(stored, fields, b"body", freshness, checked)
+        entry = Entry.of(stored, b"body", freshness, checked)
         self.memory.put(entry)
         return entry
 

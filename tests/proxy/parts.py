@@ -96,6 +96,7 @@ async def place_in(folder: Path) -> Place:
         head=block.head,
         filters=[slot.filter for slot in block.slots],
         tallies=[slot.tally for slot in block.slots],
+        files=1024,
         remembered=block.remembered,
         verdicts=block.verdicts,
     )

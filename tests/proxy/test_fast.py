@@ -32,9 +32,9 @@ class Watch:
         self.answers = 0
         send = shop.edge._fast._send
 
-        def counting(*arguments: Any) -> None:
+        def counting(*arguments: Any, **named: Any) -> None:
             self.answers += 1
-            send(*arguments)
+            send(*arguments, **named)
 
         monkeypatch.setattr(shop.edge._fast, "_send", counting)
 

@@ -1,6 +1,8 @@
 """Connections to an origin: how many, how long, how made, and to whom."""
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -11,7 +13,13 @@ import pytest
 import trustme
 
 from edgeproxy.proxy import origin_connections
-from edgeproxy.proxy.errors import OriginBodyCut, OriginBusy, OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.errors import (
+    OriginBodyCut,
+    OriginBusy,
+    OriginTimedOut,
+    OriginUnreachable,
+    OutOfFiles,
+)
 from tests.kit import Answer, ScriptedOrigin
 from tests.proxy.origin_client import body_of, client_of, fetch, get
 
@@ -279,3 +287,19 @@ async def test_a_large_body_comes_whole_over_tls(authority: trustme.CA, ca_file:
         origin.route("/", Answer(body=b"x" * 1_000_000))
         async with client_of(origin, tls={"ca_file": ca_file}) as client:
             assert await fetch(client) == b"x" * 1_000_000
+
+
+async def test_want_of_descriptors_is_not_the_origin_s_fault(origin: ScriptedOrigin) -> None:
+    """Others would be asked in its place, and it would be taken for down."""
+    origin.otherwise(Answer(body=b"ok"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with client_of(origin) as client:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            with pytest.raises(OutOfFiles):
+                await fetch(client)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await fetch(client) == b"ok"

@@ -12,9 +12,11 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from edgeproxy.proxy import fast
 from edgeproxy.proxy.server import EdgeServer
 from tests.kit import Answer
 from tests.proxy.parts import Time, running
+from tests.proxy.twins import BOTH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.kit import ScriptedOrigin
+    from tests.proxy.twins import Twin
 
 REQUESTS = int(os.environ.get("PATHS_REQUESTS", "800"))
 SEED = int(os.environ.get("PATHS_SEED", "1"))
 AT_ONCE = 32
+ALONE = 2
+"""How often what came out different is tried again by itself."""
 PATIENCE = 30.0
 
 LAST = b"GET /last HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n"
@@ -182,7 +187,8 @@ def request(chance: random.Random) -> bytes:
     start = b" ".join([method, target, chance.choice(VERSIONS)])
     whole = b"\r\n".join([start, *filter(None, lines)]) + chance.choice(ENDS)
     if chance.random() < 0.08:
-        at = chance.randrange(len(whole))
+        # Of a method that is unknown the edge must think that it changes what is stored.
+        at = chance.randrange(len(method), len(whole))
         mutation = chance.choice([b"", b"\r", b"\n", b"\0", b" ", b":", b"\r\n", b"\xff", b"\x1f"])
         whole = whole[:at] + mutation + whole[at + chance.randrange(2) :]
     return whole
@@ -216,8 +222,9 @@ async def answered(port: int, sent: bytes, cuts: tuple[int, ...]) -> bytes:
         writer.transport.abort()
 
 
+@BOTH
 async def test_both_ways_answer_alike(
-    tmp_path: Path, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch, twin: Twin
 ) -> None:
     """Byte for byte: whatever a client sends, alone, twice, in pieces, before something else."""
     chance = random.Random(SEED)
@@ -236,11 +243,13 @@ async def test_both_ways_answer_alike(
         through = int(shop.url.rpartition(":")[2])
         send, sent_fast = shop.edge._fast._send, Counter[bool]()
 
-        def counting(*arguments: Any) -> None:
+        def counting(*arguments: Any, **options: Any) -> None:
             sent_fast[True] += 1
-            send(*arguments)
+            send(*arguments, **options)
 
         monkeypatch.setattr(shop.edge._fast, "_send", counting)
+        monkeypatch.setattr(fast, "scan", twin.scan)
+        monkeypatch.setattr(fast, "values", twin.values)
 
         try:
             for _ in range(0, REQUESTS, AT_ONCE):
@@ -253,9 +262,16 @@ async def test_both_ways_answer_alike(
                     await asyncio.gather(*(answered(port, *each) for each in batch))
                     for port in (around, through)
                 ]
-                for (whole, _), expected, got in zip(batch, one, other, strict=True):
-                    assert got == expected, whole
+                for (whole, cuts), expected, got in zip(batch, one, other, strict=True):
                     seen[expected[9:12].decode("latin-1")] += 1
+                    for _ in range(ALONE):
+                        if got == expected:
+                            break
+                        # Another of the batch may have changed what is stored in between.
+                        expected, got = [
+                            await answered(port, whole, cuts) for port in (around, through)
+                        ]
+                    assert got == expected, whole
         finally:
             listener.close()
             await full.shutdown()

@@ -350,6 +350,45 @@ async def test_a_large_body_is_read_from_its_file(serve: Serve, origin: Scripted
     assert origin.counts["/"] == 1
 
 
+async def test_a_large_body_is_sent_from_its_file_once_it_was_found_whole(
+    serve: Serve, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    sendfile = os.sendfile
+
+    def counted(*arguments: int) -> int:
+        sent.append(count := sendfile(*arguments))
+        return count
+
+    monkeypatch.setattr(os, "sendfile", counted)
+    served = await serve(config={"memory": {"max_object_bytes": 1}})
+    origin.route("/", Answer(200, PAGE, LARGE))
+    await served.get("/")
+    for asked, expected, from_file in (
+        ({"Range": "bytes=0-9"}, LARGE[:10], False),
+        ({}, LARGE, False),
+        ({}, LARGE, True),
+        ({"Range": "bytes=100-"}, LARGE[100:], True),
+        ({"Range": "bytes=-7"}, LARGE[-7:], True),
+    ):
+        sent.clear()
+        async with await served.connect() as connection:
+            response = from_cache(await connection.exchange("GET", "/", asked))
+            assert response.body == expected
+            assert sum(sent) == (len(expected) if from_file else 0)
+            # The connection is as good as before.
+            assert (await connection.exchange("GET", "/", {"If-None-Match": ETAG})).status == 304
+    sent.clear()
+    several = await served.get("/", {"Range": "bytes=0-9,299000-"})
+    assert LARGE[:10] in several.body
+    assert LARGE[299_000:] in several.body
+    assert sum(sent) == 1010
+    assert (await served.get("/", method="HEAD")).body == b""
+    assert sum(sent) == 1010
+    lengths = [record.bytes_sent for record in served.records if record.status != 304]
+    assert lengths[1:6] == [10, 300_000, 300_000, 299_900, 7]
+
+
 def body_file(served: ServedEdge) -> Any:
     """Where the only large body is."""
     (path,) = (each for each in (served.place.directory / "bodies").rglob("*") if each.is_file())
@@ -374,6 +413,8 @@ async def test_a_body_that_is_damaged_never_looks_whole(
     served = await serve(config={"memory": {"max_object_bytes": 1}})
     origin.route("/", Answer(200, PAGE, LARGE))
     await served.get("/")
+    # Once it was found whole, it need not be read to be sent.
+    assert (await served.get("/")).body == LARGE
     path = body_file(served)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

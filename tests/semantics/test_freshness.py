@@ -1,6 +1,7 @@
 """RFC 9111 4.2, RFC 5861, RFC 8246: lifetimes, and what may be used past them."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from edgeproxy.semantics.freshness import (
     HEURISTICALLY_CACHEABLE,
     Freshness,
     FreshnessPolicy,
+    Source,
     assess_freshness,
 )
 from tests.semantics.build import DATE, NOW, checked, fields
@@ -254,3 +256,23 @@ def test_more_directives_never_make_a_stated_lifetime_longer(
     # s-maxage outranks max-age by 4.2.1, whichever is longer.
     if before.source == after.source != "none":
         assert after.lifetime <= before.lifetime
+
+
+numbers = st.floats(allow_nan=False)
+
+
+@checked
+@given(
+    st.builds(
+        Freshness,
+        numbers,
+        st.sampled_from(get_args(Source)),
+        *[numbers] * 4,
+        *[st.booleans()] * 4,
+    ),
+    st.binary(max_size=9),
+)
+def test_it_is_the_same_packed(freshness: Freshness, behind: bytes) -> None:
+    packed = freshness.pack()
+    assert len(packed) == Freshness.PACKED
+    assert Freshness.unpack(packed + behind) == freshness

@@ -147,6 +147,7 @@ async def status(call: ApiCall) -> StatusAnswer:
         settled=edge.tier.settled,
         rules=len(edge.view),
         not_stored=edge.tally.counts(),
+        refused=edge.tally.refusals(),
         dropped_variants=edge.dropped_variants,
         dropped_busters=edge.dropped_busters,
         store=StoreItem(

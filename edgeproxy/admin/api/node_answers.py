@@ -126,6 +126,8 @@ class StatusAnswer(Answer):
     not_stored: dict[str, int]
     """How often a response was not stored since the node was started, by the `detail` that
     Cache-Status gave."""
+    refused: dict[str, int]
+    """How often a client was refused something since the node was started."""
     dropped_variants: int
     dropped_busters: int
     """Variants and `cb:` copies that gave way to newer ones of their URL, in the store's life."""

@@ -6,7 +6,13 @@ from enum import StrEnum
 from typing import Final
 
 from edgeproxy.proxy.decide import SAFE
-from edgeproxy.proxy.errors import OriginBusy, OriginFailed, OriginTimedOut, OriginUnreachable
+from edgeproxy.proxy.errors import (
+    OriginBusy,
+    OriginFailed,
+    OriginTimedOut,
+    OriginUnreachable,
+    OutOfFiles,
+)
 
 IDEMPOTENT: Final = SAFE | {b"PUT", b"DELETE"}
 """RFC 9110 9.2.2: a proxy must not repeat others by itself."""
@@ -31,7 +37,7 @@ def failure_of(error: OriginFailed, *, uploading: bool) -> Failure | None:
     match error:
         case OriginUnreachable():
             return Failure.UNREACHABLE
-        case OriginBusy() | OriginTimedOut(stage="queue"):
+        case OriginBusy() | OutOfFiles() | OriginTimedOut(stage="queue"):
             return None
         case OriginTimedOut(stage="total") if uploading:
             return None
@@ -43,7 +49,9 @@ def failure_of(error: OriginFailed, *, uploading: bool) -> Failure | None:
 def never_left(error: OriginFailed) -> bool:
     """Whether the origin can't have seen anything of the request."""
     match error:
-        case OriginUnreachable() | OriginBusy() | OriginTimedOut(stage="queue" | "connect"):
+        case OriginUnreachable() | OriginBusy() | OutOfFiles():
+            return True
+        case OriginTimedOut(stage="queue" | "connect"):
             return True
     return False
 

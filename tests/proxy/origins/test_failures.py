@@ -9,6 +9,7 @@ from edgeproxy.proxy.errors import (
     OriginProtocolError,
     OriginTimedOut,
     OriginUnreachable,
+    OutOfFiles,
 )
 from edgeproxy.proxy.origins.failures import Failure, failure_of, may_ask_another, never_left
 
@@ -22,6 +23,7 @@ def late(stage: str) -> OriginTimedOut:
     [
         (OriginUnreachable("x"), Failure.UNREACHABLE, True),
         (OriginBusy("x"), None, True),
+        (OutOfFiles("x"), None, True),
         (late("queue"), None, True),
         (late("connect"), Failure.LATE, True),
         (late("first-byte"), Failure.LATE, False),

@@ -1,0 +1,28 @@
+"""How slow a client may be with a body: it may pause, and what it moves buys it time."""
+
+from __future__ import annotations
+
+
+class Pace:
+    """The patience with a client that sends or takes a body.
+
+    It begins with `pause` seconds, and never has more. Waiting uses them up; each byte that moves
+    gives back 1/`rate` of a second, or, where `rate` is 0, all. So a byte now and then does not
+    hold a connection for ever.
+    """
+
+    __slots__ = ("_pause", "_rate", "left")
+
+    def __init__(self, pause: float, rate: int) -> None:
+        self._pause = pause
+        self._rate = rate
+        self.left = pause
+        """Seconds to wait for more; nothing is left at 0."""
+
+    def note(self, waited: float, moved: int) -> None:
+        """Account for so many seconds of waiting, in which so many bytes moved."""
+        if moved and not self._rate:
+            self.left = self._pause
+            return
+        earned = moved / self._rate if self._rate else 0.0
+        self.left = min(self._pause, max(0.0, self.left - waited + earned))

@@ -1,0 +1,132 @@
+"""Taking readers' connections, as long as there is room for one more.
+
+What an event loop does when a process has no file descriptor left is to take a connection and close
+it at once (libuv). So connections are left to wait at the socket before it comes to that, and are
+taken in again once others have gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from edgeproxy.runtime.sockets import BACKLOG
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from edgeproxy.proxy.light import LightProtocol
+    from edgeproxy.proxy.protocol import EdgeProtocol
+    from edgeproxy.proxy.server import EdgeServer
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 0.05
+_CALM_SECONDS: Final = 10.0
+"""After so long with room the next time that there is none is worth a line of the log."""
+
+_WHY: Final = {
+    "connections-full": "as many are open as limits.max_connections allows",
+    "files-low": "the files that this process may have open (RLIMIT_NOFILE) are nearly used up",
+}
+
+
+def raise_file_limit() -> None:
+    """Let this process, and those that it forks, have as many files open as it may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def file_limit() -> int:
+    """How many files this process may have open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if most != resource.RLIM_INFINITY else 1 << 20
+
+
+class Listening:
+    """A worker's listening sockets, each with what the event loop is told of its TLS."""
+
+    def __init__(
+        self,
+        server: EdgeServer,
+        sockets: Sequence[tuple[socket.socket, Mapping[str, Any]]],
+    ) -> None:
+        self._server = server
+        self._sockets = sockets
+        self._taking: list[asyncio.Server] = []
+        self._pausing: asyncio.Task[None] | None = None
+        self._told_at = -_CALM_SECONDS
+
+    async def start(self) -> None:
+        """Take connections from now on."""
+        loop = asyncio.get_running_loop()
+        for sock, options in self._sockets:
+            # A copy: to stop taking connections means to close it.
+            copy = sock.dup()
+            try:
+                taking = await loop.create_server(
+                    self._connection, sock=copy, backlog=BACKLOG, **options
+                )
+            except BaseException:
+                copy.close()
+                raise
+            self._taking.append(taking)
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._pausing is not None:
+            self._pausing.cancel()
+        self._close_copies()
+
+    def _close_copies(self) -> None:
+        while self._taking:
+            self._taking.pop().close()
+
+    def _connection(self) -> EdgeProtocol | LightProtocol:
+        if self._pausing is None:
+            why = self._short_of(1)
+            if why is not None:
+                self._pausing = asyncio.get_running_loop().create_task(self._pause(why))
+        return self._server()
+
+    def _short_of(self, more: int) -> str | None:
+        """What there is not enough of once there are so many connections more."""
+        capacity = self._server.crowd.capacity
+        if self._server.open_connections + more >= capacity.connections:
+            return "connections-full"
+        if self._lowest_free() >= capacity.files:
+            return "files-low"
+        return None
+
+    def _lowest_free(self) -> int:
+        """The lowest descriptor that is free: all below it are in use."""
+        try:
+            number = os.dup(self._sockets[0][0].fileno())
+        except OSError:
+            return 1 << 31
+        os.close(number)
+        return number
+
+    async def _pause(self, why: str) -> None:
+        self._close_copies()
+        loop = asyncio.get_running_loop()
+        self._server.count(why)
+        if loop.time() - self._told_at >= _CALM_SECONDS:
+            log.warning("new connections wait until others end: %s", _WHY[why])
+        while True:
+            self._server.make_room()
+            self._told_at = loop.time()
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._short_of(0) is None:
+                try:
+                    await self.start()
+                    break
+                except OSError:
+                    self._close_copies()
+        self._pausing = None

@@ -1,0 +1,203 @@
+"""What readers may take of a whole edge: connections, files, requests under way, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.kit import Answer, Connection
+
+if TYPE_CHECKING:
+    from tests.conftest import StartEdge
+    from tests.kit import EdgeProcess, ScriptedOrigin
+
+PATIENCE = 10.0
+FRESH = {"Cache-Control": "max-age=600"}
+HIT = b"GET /page HTTP/1.1\r\nHost: shop.example\r\n\r\n"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+async def with_a_page(
+    start_edge: StartEdge, origin: ScriptedOrigin, limits: dict[str, Any], **more: Any
+) -> EdgeProcess:
+    """An edge with these limits that has `/page` stored."""
+    origin.route("/page", Answer(200, FRESH, b"page"))
+    edge = await start_edge(origin, config={"limits": limits, "log": {"access": "off"}}, **more)
+    assert (await edge.get("/page", {"Host": "shop.example"})).text == "page"
+    return edge
+
+
+async def refused(edge: EdgeProcess) -> dict[str, int]:
+    """Whom it has refused, and how often: only what happened."""
+    counts: dict[str, int] = (await edge.admin("GET", "/v1/status")).json()["refused"]
+    return {name: count for name, count in counts.items() if count}
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+async def answered(connection: Connection) -> bool:
+    async with asyncio.timeout(PATIENCE):
+        return (await connection.exchange("GET", "/page", {"Host": "shop.example"})).text == "page"
+
+
+async def test_idle_connections_make_room_for_new_ones(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    edge = await with_a_page(start_edge, origin, {"max_connections": 8})
+    async with AsyncExitStack() as stack:
+        for _ in range(30):
+            connection = await stack.enter_async_context(await edge.connect())
+            assert await answered(connection)
+        counts = await refused(edge)
+        workers = (await edge.admin("GET", "/v1/status")).json()["workers"]
+    assert counts["idle-closed"] >= 22
+    assert counts["connections-full"] >= 1
+    assert workers[0]["connections"] <= 9
+    assert edge.log.count("new connections wait until others end") == 1
+
+
+async def test_a_client_has_only_so_many_connections(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    edge = await with_a_page(start_edge, origin, {"max_connections_per_client": 3})
+    held = [await edge.connect() for _ in range(3)]
+    for connection in held:
+        assert await answered(connection)
+    async with await edge.connect() as one_more:
+        response = await one_more.response("GET")
+        assert (response.status, response.field("Retry-After")) == (503, "1")
+        assert response.cache_status == {"detail": "too-many-connections"}
+        assert await one_more.ended()
+    assert (await refused(edge))["too-many-connections"] == 1
+    await held.pop().close()
+    async with asyncio.timeout(PATIENCE), await edge.connect() as instead:
+        assert await answered(instead)
+    for connection in held:
+        await connection.close()
+
+
+async def test_trusted_proxies_have_as_many_as_they_like(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    origin.route("/page", Answer(200, FRESH, b"page"))
+    config = {"limits": {"max_connections_per_client": 1}, "trusted_proxies": ["127.0.0.0/8"]}
+    edge = await start_edge(origin, config=config)
+    async with await edge.connect() as one, await edge.connect() as other:
+        assert await answered(one)
+        assert await answered(other)
+
+
+async def test_without_descriptors_connections_wait_and_nothing_dies(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    """96 files: connections that do not ask take what there is; those behind them are neither
+    closed nor served until some of them go, and the edge neither spins nor says so twice."""
+    edge = await with_a_page(
+        start_edge, origin, {"header_timeout": "60s"}, sabotage="few_files"
+    )  # fmt: skip
+    (worker,) = edge.pids()
+    silent = [await edge.connect() for _ in range(120)]
+    await edge.logged("new connections wait until others end")
+    asking = [await edge.connect() for _ in range(10)]
+    for connection in asking:
+        await connection.send(HIT)
+    before = processor_seconds(worker)
+    waiting = [asyncio.create_task(connection.response("GET")) for connection in asking]
+    done, _ = await asyncio.wait(waiting, timeout=1.0)
+    assert not done
+    assert processor_seconds(worker) - before < 0.5
+    # What is kept for it answers the admin port meanwhile, and an origin's connection is made.
+    assert (await refused(edge)).keys() & {"files-low", "connections-full"}
+    for connection in silent:
+        connection.reset()
+    async with asyncio.timeout(PATIENCE):
+        answers = await asyncio.gather(*waiting)
+    assert {answer.text for answer in answers} == {"page"}
+    for connection in asking:
+        await connection.close()
+    assert edge.pids() == [worker]
+    assert edge.log.count("new connections wait until others end") == 1
+
+
+async def test_requests_beyond_the_limit_are_told_so_and_hits_go_on(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    edge = await with_a_page(start_edge, origin, {"max_requests": 2})
+    go_on = asyncio.Event()
+    origin.otherwise(Answer(200, FRESH, b"slow", hold=go_on))
+    slow = [asyncio.create_task(edge.get(f"/slow/{number}")) for number in range(2)]
+    for number in range(2):
+        await origin.seen(f"/slow/{number}")
+    third = asyncio.create_task(edge.get("/slow/third"))
+    async with await edge.connect() as hits:
+        for _ in range(50):
+            assert await answered(hits)
+    async with asyncio.timeout(PATIENCE):
+        response = await third
+    assert (response.status, response.field("Retry-After")) == (503, "1")
+    assert response.cache_status["detail"] == "overloaded"
+    assert "/slow/third" not in origin.counts
+    fourth = asyncio.create_task(edge.get("/slow/fourth"))
+    go_on.set()
+    assert {(await task).text for task in (*slow, fourth)} == {"slow"}
+    assert (await refused(edge))["overloaded"] == 1
+
+
+@pytest.mark.parametrize("kind", ["hit", "pass"])
+async def test_an_idle_connection_takes_little_memory(
+    start_edge: StartEdge, origin: ScriptedOrigin, kind: str
+) -> None:
+    """10,000 in 300 MB are 24 KB each, with all that the worker has besides."""
+    edge = await with_a_page(start_edge, origin, {"keepalive_timeout": "10m"})
+    origin.otherwise(Answer(200, {"Cache-Control": "no-store"}, b"page"))
+    target = "/page" if kind == "hit" else "/private"
+    (worker,) = edge.pids()
+    async with AsyncExitStack() as stack:
+
+        async def hold(count: int) -> None:
+            for _ in range(count):
+                connection = await stack.enter_async_context(await edge.connect())
+                answer = await connection.exchange("GET", target, {"Host": "shop.example"})
+                assert answer.text == "page"
+
+        await hold(50)
+        before = resident_bytes(worker)
+        await hold(1000)
+        assert (resident_bytes(worker) - before) / 1000 < 16_000
+
+
+async def test_the_limits_are_in_the_status(edge: EdgeProcess) -> None:
+    """A name for each refusal, whether it has happened or not."""
+    status = json.loads((await edge.admin("GET", "/v1/status")).body)
+    assert {"overloaded", "too-many-connections", "head-timeout"} <= status["refused"].keys()
+    async with await edge.connect() as connection:
+        await connection.send(b"BAD\r\n\r\n")
+        assert (await connection.response("GET")).status == 400
+    assert (await refused(edge)) == {"bad-request": 1}
+
+
+async def test_the_file_limit_is_raised_to_what_the_process_may_have(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    edge = await start_edge(origin, sabotage="low_soft_limit")
+    (worker,) = edge.pids()
+    line = next(
+        line
+        for line in Path(f"/proc/{worker}/limits").read_text().splitlines()
+        if line.startswith("Max open files")
+    )
+    soft, hard = line.split()[3:5]
+    assert soft == hard

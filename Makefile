@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_FUZZ := $(VENV)/.installed-fuzz
 
 # Installs a package where that can be done without asking: as root, with apt-get.
 apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing $(1)" \
@@ -16,7 +17,7 @@ apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "in
   apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-footprint bench-overload redis clean
+.PHONY: help demo test lint format types check docs bench bench-quick bench-purging bench-footprint bench-overload fuzz soak redis clean
 
 help: ## list the verbs
 	@echo "edgeproxy: make VERB"
@@ -59,9 +60,14 @@ bench-footprint: $(INSTALLED) ## measure what an edge takes that has a million r
 bench-overload: $(INSTALLED) ## measure what is left of the hits while far too much else is asked for
 	$(BIN)/python -m bench.overload
 
+fuzz: $(INSTALLED_FUZZ) ## look for inputs that break a parser's promise (SECONDS=60 for all of them)
+	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --jobs $(JOBS)
+
+soak: $(INSTALLED_DEV) ## kill processes at random under load and look for damage (SECONDS=300)
+	SOAK_SECONDS=$(or $(SECONDS),300) $(BIN)/pytest --timeout 0 tests/soak
+
 clean: ## remove the environment, caches and results
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info bench/results
-	find edgeproxy -name '*.so' -delete
+	rm -rf $(VENV) fuzz/found .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps make the set-up run once, and again when pyproject.toml or what is compiled has changed.
@@ -86,6 +92,13 @@ $(INSTALLED_DEV): pyproject.toml edgeproxy/proxy/_scan.c | $(BIN)/python
 	@echo "installing edgeproxy and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(INSTALLED)
+
+# What its tests' edge is built of is in the development tools.
+$(INSTALLED_FUZZ): pyproject.toml $(INSTALLED_DEV)
+	@echo "installing the fuzzer into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[fuzz]' \
+	  || { echo "atheris can't be installed: no fuzzing without it" >&2; exit 1; }
+	@touch $@
 
 redis:
 	@command -v redis-server >/dev/null || $(call apt_install,redis-server) \

@@ -51,6 +51,10 @@ class Usage(NamedTuple):
     body: BodyRef
 
 
+# Nothing costs nothing: by its cost a response's worth is divided.
+_DAMAGED = Usage(0.0, 0, 1, BodyRef("none", bytes(8), 0, 0))
+
+
 def body_path(directory: Path, body_id: bytes) -> Path:
     """The file of a body; neighbours in time are spread over 256 folders."""
     name = body_id.hex()
@@ -63,13 +67,21 @@ def write_usage(usage: Usage) -> bytes:
 
 
 def read_usage(value: bytes | memoryview) -> Usage:
-    used, hits, cost, kind, body_id, length, crc = _USAGE.unpack(value)
-    return Usage(used, hits, cost, BodyRef(KINDS[kind], body_id, length, crc))
+    """What `write_usage` wrote. What is damaged is as if it had never been used, so that eviction
+    takes it first and is not stopped by it."""
+    try:
+        used, hits, cost, kind, body_id, length, crc = _USAGE.unpack(value)
+        usage = Usage(used, hits, cost, BodyRef(KINDS[kind], body_id, length, crc))
+    except (struct.error, IndexError):
+        return _DAMAGED
+    return usage if cost else _DAMAGED
 
 
 def read_cost(value: bytes | None) -> int:
     """What `read_usage` gives as the cost; 0 where there is nothing."""
-    cost: int = 0 if value is None else _COST.unpack_from(value)[0]
+    if value is None or len(value) != _USAGE.size:
+        return 0
+    cost: int = _COST.unpack_from(value)[0]
     return cost
 
 

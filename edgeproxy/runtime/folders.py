@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -60,6 +61,8 @@ def make_private(directory: Path) -> None:
         usable = os.access(directory, os.R_OK | os.W_OK | os.X_OK)
     except OSError as error:
         raise _refused(directory, error) from None
+    if not usable and os.statvfs(directory).f_flag & os.ST_RDONLY:
+        raise FolderRefused(errno.EROFS, f"{directory} can't be used: {os.strerror(errno.EROFS)}")
     if not usable:
         raise FolderRefused(0, f"{directory} can't be read and written by this user")
 

@@ -28,8 +28,8 @@ def source_images(scheme: str, host: str, target: bytes) -> tuple[str, ...]:
     names = [source]
     if source.startswith("/"):
         names.append(f"{scheme}://{host}{source}")
-    names = [canonical_source(name) for name in names]
     names.extend([name.partition("?")[0] for name in names])
+    names = [canonical_source(name) for name in names]
     return tuple(dict.fromkeys(names))
 
 
@@ -49,7 +49,8 @@ def canonical_source(source: str) -> str:
     if url is None:
         return source.partition("#")[0]
     scheme, host = url[1].lower(), url[2].lower()
-    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}{url[3] or '/'}"
+    rest = url[3] if url[3].startswith("/") else f"/{url[3]}"  # RFC 9110 4.2.3
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}{rest}"
 
 
 def _source(target: bytes) -> str | None:

@@ -151,7 +151,8 @@ def _read(name: bytes, lines: tuple[bytes, ...]) -> Iterable[str]:
         case "spaces":
             return (_text(tag) for line in lines for tag in line.split())
         case _:
-            return _strings(lines)
+            # A string may be empty, which no tag is.
+            return (tag for tag in _strings(lines) if tag)
 
 
 def _strings(lines: tuple[bytes, ...]) -> list[str]:

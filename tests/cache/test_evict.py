@@ -1,7 +1,7 @@
 """Eviction: what is least worth goes, in bounded steps."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,25 @@ def test_large_ones_go_before_small_ones_that_are_used_alike(index: Index) -> No
     with index.writing() as txn:
         evict(index, txn, 10 * 60 * KIB, NOW)
     assert sum(1 for name in names(index) if name.startswith("small")) == 32
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pytest.param(lambda usage: usage[:-1], id="too short"),
+        pytest.param(lambda usage: usage[:20] + b"\xff" + usage[21:], id="no kind of body"),
+        pytest.param(lambda usage: usage[:12] + bytes(8) + usage[20:], id="no cost"),
+    ],
+)
+def test_what_is_damaged_goes_first(index: Index, damaged: Callable[[bytes], bytes]) -> None:
+    for number in range(4):
+        insert(index, response(f"good-{number}"), NOW)
+    bad = insert(index, response("bad"), NOW)
+    with index.writing() as txn:
+        txn.put(bad.id, damaged(txn.get(bad.id, db=index.usage)), db=index.usage)
+        evict(index, txn, 1, NOW)
+        index.touch(txn, bad.id, NOW, 1)
+    assert names(index) == {f"good-{number}" for number in range(4)}
 
 
 def test_the_new_variant_stays_whatever_the_others_are_like(index: Index) -> None:

@@ -6,6 +6,7 @@ Each function breaks one promise in the process that calls it, before anything i
 from __future__ import annotations
 
 import resource
+import time
 from typing import TYPE_CHECKING, Any
 
 from edgeproxy.cache.changes import Changes
@@ -39,6 +40,21 @@ def late_positions() -> None:
         return storable(keeping, request, answer, keeping._view.catch_up(), *rest, **more)
 
     Keeping.storable = late  # type: ignore[method-assign]
+
+
+def an_hour_back() -> None:
+    """A system clock that says an hour less than it is."""
+    _step(-3600.0)
+
+
+def an_hour_ahead() -> None:
+    """A system clock that says an hour more than it is."""
+    _step(3600.0)
+
+
+def _step(seconds: float) -> None:
+    now = time.time
+    time.time = lambda: now() + seconds
 
 
 def idle_sweeps() -> None:

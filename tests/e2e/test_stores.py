@@ -1,16 +1,30 @@
 """What is stored survives what it should, and nothing else is ever served for it."""
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import random
 import resource
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartEdge
-from tests.kit import Answer, Connection, EdgeProcess, OriginRequest, RedisServer, ScriptedOrigin
+from tests.kit import (
+    Answer,
+    Connection,
+    EdgeProcess,
+    MessageCut,
+    OriginRequest,
+    RedisServer,
+    ScriptedOrigin,
+)
 
+HOST = {"Host": "a.test"}
 CACHEABLE = {"Cache-Control": "max-age=3600", "Cache-Tag": "all"}
 
 
@@ -231,3 +245,85 @@ async def test_a_full_disk_keeps_nobody_from_an_answer(
     limit_files(edge, resource.RLIM_INFINITY)
     await hits("/new", "/large")
     assert await hits("/new", "/large", "/2") == [True] * 3
+
+
+async def test_a_read_only_file_system_is_told(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+    """In a mount namespace of its own, as nothing else keeps root from writing."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("a READ-ONLY FILE SYSTEM WAS NOT TRIED: it takes leave to mount (root)")
+    origin.otherwise(telling)
+    await edge.get("/1")
+    await edge.stop()
+    store = edge.folder / "store"
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    command = [sys.executable, "-m", "edgeproxy", *edge.arguments()]
+    started = await asyncio.create_subprocess_exec(
+        *("unshare", "-m", "--propagation", "private", "sh", "-c", script, str(store), *command),
+        stderr=subprocess.PIPE,
+    )
+    _, told = await asyncio.wait_for(started.communicate(), 30)
+    assert started.returncode == 1
+    assert told.decode() == f"edgeproxy: {store} can't be used: Read-only file system\n"
+    await edge.start()
+    assert (await edge.get("/1")).cache_status.get("hit")
+
+
+def truncated(body: Path) -> None:
+    os.truncate(body, body.stat().st_size // 2)
+
+
+def flipped(body: Path) -> None:
+    content = bytearray(body.read_bytes())
+    content[len(content) // 2] ^= 1
+    body.write_bytes(content)
+
+
+def unreadable(body: Path) -> None:
+    body.unlink()
+    body.mkdir()
+
+
+@pytest.mark.parametrize("harm", [truncated, flipped, unreadable, Path.unlink])
+async def test_a_damaged_body_is_never_taken_for_a_whole_one(
+    origin: ScriptedOrigin, start_edge: StartEdge, harm: Callable[[Path], None]
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(origin, config={"memory": {"max_bytes": "64KB"}})
+    large = [f"/{number}" for number in range(3, 30, 5)]
+    for target in large:
+        await edge.get(target)
+    bodies = [path for path in (edge.folder / "store" / "bodies").rglob("*") if path.is_file()]
+    assert len(bodies) == len(large)
+    for body in bodies:
+        harm(body)
+    for target in large:
+        with contextlib.suppress(MessageCut):
+            assert (await edge.get(target)).body == told_body(target)
+        # Who has got no end knows that something was wrong; the next one gets it whole.
+        assert (await edge.get(target)).body == told_body(target)
+    assert [origin.counts[target] for target in large] == [2] * len(large)
+
+
+@pytest.mark.parametrize(
+    ("step", "fresh"), [("an_hour_back", True), ("an_hour_ahead", False)], ids=["back", "ahead"]
+)
+async def test_a_step_of_the_clock_over_a_restart_leaves_ages_sane(
+    origin: ScriptedOrigin, start_edge: StartEdge, tmp_path: Path, step: str, fresh: bool
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "max-age=600"}, b"page"))
+    store = f"lmdb:{tmp_path / 'store'}"
+    before = await start_edge(origin, store=store)
+    await before.get("/", HOST)
+    await before.stop()
+    after = await start_edge(origin, store=store, sabotage=step)
+    response = await after.get("/", HOST)
+    assert ("hit" in response.cache_status) == fresh
+    assert 0 <= int(response.field("age") or 0) < 60
+    assert (await after.purge(everything=True, mode="delete"))["matched"] == 1
+    assert "hit" not in (await after.get("/", HOST)).cache_status
+    # Back again, what was stored meanwhile is not fresh for longer than it would have been.
+    await after.stop()
+    again = await start_edge(origin, store=store)
+    response = await again.get("/", HOST)
+    assert 0 <= int(response.field("age") or 0) < 60
+    assert response.body == b"page"

@@ -25,6 +25,7 @@ IMG = "https://img.test/a.jpg"
         (b"/w:100/h:50/q:mauto/HTTPS://IMG.test:443/a.jpg", (IMG,)),
         (b"/w:100/https://img.test/a.jpg?v=2", (f"{IMG}?v=2", IMG)),
         (b"/https://img.test/a.jpg", (IMG,)),
+        (b"/w:100/https://img.test?v=2", ("https://img.test/?v=2", "https://img.test/")),
         (b"/w:100/https://", ()),
         (b"/a.jpg", ()),
         (b"/_next/image?url=caf%C3%A9.jpg", ("café.jpg",)),

@@ -29,6 +29,7 @@ POLICY = TagPolicy()
         ("X-Cache-Tags: a,b", ("a", "b")),
         ("X-Magento-Tags: cat_p,cat_c_2", ("cat_c_2", "cat_p")),
         ('Cache-Groups: "a", "b c";x=1', ("a", "b c")),
+        ('Cache-Groups: "", "a"', ("a",)),
         ("Cache-Tag:", ()),
         ("Cache-Tag: ,, a ,,", ("a",)),
         ("Surrogate-Key:   ", ()),

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of everything here that reads what others wrote."""

@@ -10,6 +10,13 @@ StoreError
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises where bytes are not what was written: msgspec lets bad UTF-8 through."""
+
 
 class StoreError(Exception):
     """The store could not do what was asked; the message names what and where."""

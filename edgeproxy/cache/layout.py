@@ -6,8 +6,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-import msgspec
-
+from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.cache.lists import List
 from edgeproxy.cache.stored import BodyKind, BodyRef, StoredResponse, decode, encode
 
@@ -121,7 +120,7 @@ def read_row(row_id: bytes, value: bytes | memoryview) -> StoredResponse:
         raise DamagedRow(row_id.hex())
     try:
         stored = decode(row)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise DamagedRow(row_id.hex()) from error
     if stored.id != row_id:
         raise DamagedRow(row_id.hex())

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgeproxy.cache.check import check_in_child
-from edgeproxy.cache.errors import StoreInUse, StoreUnusable
+from edgeproxy.cache.errors import UNREADABLE, StoreInUse, StoreUnusable
 from edgeproxy.cache.layout import BODIES, FORMAT, RESPONSES, SPOOLS, WORKER
 from edgeproxy.cache.store import alive
 from edgeproxy.config.urls import AiocacheStore, LmdbStore
@@ -159,7 +159,7 @@ def _distrust(directory: Path, now: _State) -> str | None:
         was = msgspec.json.decode((directory / _STATE).read_bytes(), type=_State)
     except FileNotFoundError:
         return "it has no state.json"
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return f"its state.json can't be read: {error}"
     if was.format != now.format:
         return f"it has format {was.format}, and this version knows {now.format}"

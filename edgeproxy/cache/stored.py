@@ -106,5 +106,5 @@ def encode(stored: StoredResponse) -> bytes:
 
 
 def decode(row: bytes | memoryview) -> StoredResponse:
-    """The response of a row; raises `msgspec.DecodeError` where it is not one."""
+    """The response of a row; raises one of `UNREADABLE` where it is not one."""
     return _decoder.decode(row)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.cache.store import alive
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Jobs:
             return None
         try:
             job = _decoder.decode((self._directory / f"{identity}.json").read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, *UNREADABLE):
             return None
         if job.state == "running" and not alive(job.pid):
             return msgspec.structs.replace(job, state="interrupted")

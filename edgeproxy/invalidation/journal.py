@@ -19,6 +19,7 @@ import lmdb
 import msgspec
 
 from edgeproxy.cache.disk import allocate_lock_file, disk_error
+from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.record import Buster, Record
 
@@ -178,7 +179,7 @@ class LocalJournal:
                     (_position(key), _buster_decoder.decode(value))
                     for key, value in transaction.cursor()
                 ]
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise JournalDamaged(
                     f"the journal in {self.directory} has a damaged cache buster"
                 ) from error
@@ -306,7 +307,7 @@ class LocalJournal:
                 record = _decoder.decode(row)
                 if _POSITION.pack(record.position) == key:
                     return record
-        except (struct.error, msgspec.DecodeError):
+        except (struct.error, *UNREADABLE):
             pass
         raise JournalDamaged(f"the journal in {self.directory} has a damaged record, {key.hex()}")
 

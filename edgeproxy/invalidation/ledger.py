@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import lmdb
 import msgspec
 
+from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.invalidation.journal import JournalError
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ class Ledger:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (lmdb.Error, OSError, struct.error, msgspec.DecodeError) as error:
+        except (lmdb.Error, OSError, struct.error, *UNREADABLE) as error:
             raise JournalError(f"{self}: {error}") from error
 
     def __str__(self) -> str:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.05
-_LOOK_EACH: Final = 8
-"""Connections that are taken between two looks at the files: far fewer than are kept free."""
 _CALM_SECONDS: Final = 10.0
 """After so long with room the next time that there is none is worth a line of the log."""
 
@@ -64,7 +62,6 @@ class Listening:
         self._taking: list[asyncio.Server] = []
         self._pausing: asyncio.Task[None] | None = None
         self._told_at = -_CALM_SECONDS
-        self._taken = 0
 
     async def start(self) -> None:
         """Take connections from now on."""
@@ -93,19 +90,17 @@ class Listening:
 
     def _connection(self) -> EdgeProtocol | LightProtocol:
         if self._pausing is None:
-            self._taken += 1
-            why = self._short_of(1, look=self._taken % _LOOK_EACH == 0)
+            why = self._short_of(1)
             if why is not None:
                 self._pausing = asyncio.get_running_loop().create_task(self._pause(why))
         return self._server()
 
-    def _short_of(self, more: int, *, look: bool = True) -> str | None:
-        """What there is not enough of once there are so many connections more; `look`: at the
-        files, too."""
+    def _short_of(self, more: int) -> str | None:
+        """What there is not enough of once there are so many connections more."""
         capacity = self._server.crowd.capacity
         if self._server.open_connections + more >= capacity.connections:
             return "connections-full"
-        if look and self._lowest_free() >= capacity.files:
+        if self._lowest_free() >= capacity.files:
             return "files-low"
         return None
 

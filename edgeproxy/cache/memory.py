@@ -102,8 +102,8 @@ class MemoryTier:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes_used = 0
-        self.variants: dict[bytes, tuple[Entry, ...]] = {}
-        """The entries under each cache key."""
+        # By cache key.
+        self._variants: dict[bytes, tuple[Entry, ...]] = {}
         self.on_change: Callable[[bytes], None] = lambda _: None
         """Told of a cache key whenever one of its entries comes, goes, or turns out to have been
         invalidated; not of `clear`."""
@@ -126,7 +126,7 @@ class MemoryTier:
 
     def get(self, primary: bytes) -> tuple[Entry, ...]:
         """The entries under a cache key, its variants."""
-        return self.variants.get(primary, ())
+        return self._variants.get(primary, ())
 
     def touch(self, entry: Entry) -> None:
         """Note that an entry has been used."""
@@ -151,11 +151,11 @@ class MemoryTier:
         self._old_ghosts.discard(known)
         self._make_room(cost)
         primary = entry_id[:16]
-        variants = self.variants.get(primary, ())
+        variants = self._variants.get(primary, ())
         if len(variants) >= _MAX_VARIANTS:
             self._remove(variants[0])
             variants = variants[1:]
-        self.variants[primary] = (*variants, entry)
+        self._variants[primary] = (*variants, entry)
         self.on_change(primary)
         self._count += 1
         self._take_slot(entry)
@@ -193,7 +193,7 @@ class MemoryTier:
 
     def clear(self) -> None:
         """Drop everything."""
-        self.variants.clear()
+        self._variants.clear()
         self._ghosts.clear()
         self._old_ghosts.clear()
         for slot, entry in enumerate(self._slots):
@@ -203,7 +203,7 @@ class MemoryTier:
         self._count = self.bytes_used = self._small_bytes = 0
 
     def _find(self, stored_id: bytes) -> Entry | None:
-        for entry in self.variants.get(stored_id[:16], ()):
+        for entry in self._variants.get(stored_id[:16], ()):
             if entry.id == stored_id:
                 return entry
         return None
@@ -214,8 +214,8 @@ class MemoryTier:
         self._slots[new._slot] = new
         self._charge(new, new.cost - old.cost)
         primary = new.primary
-        self.variants[primary] = tuple(
-            new if entry is old else entry for entry in self.variants[primary]
+        self._variants[primary] = tuple(
+            new if entry is old else entry for entry in self._variants[primary]
         )
         self.on_change(primary)
 
@@ -230,11 +230,11 @@ class MemoryTier:
         self._give_up_slot(entry)
         self._count -= 1
         primary = entry.primary
-        others = tuple(other for other in self.variants[primary] if other is not entry)
+        others = tuple(other for other in self._variants[primary] if other is not entry)
         if others:
-            self.variants[primary] = others
+            self._variants[primary] = others
         else:
-            del self.variants[primary]
+            del self._variants[primary]
         self.on_change(primary)
 
     def _make_room(self, cost: int) -> None:

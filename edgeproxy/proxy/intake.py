@@ -13,7 +13,7 @@ from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.fields import Fields, list_members
+from edgeproxy.semantics.fields import list_members
 from edgeproxy.semantics.forwarding import client_address, end_to_end
 from edgeproxy.semantics.key import cache_key
 from edgeproxy.semantics.target import read_target
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ipaddress import IPv4Network, IPv6Network
 
-    from aiohttp import web
-
     from edgeproxy.config.sites import SiteTable
+    from edgeproxy.proxy.incoming import Incoming
+    from edgeproxy.semantics.fields import Fields
 
 
 class Misdirected(Exception):
@@ -41,16 +41,16 @@ class Intake:
         self.trusted = tuple(trusted_proxies)
         """The networks of proxies whose X-Forwarded-* fields are believed."""
 
-    def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
+    def read(self, incoming: Incoming) -> EdgeRequest:
         """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
         return self.request(
-            method,
-            raw.raw_path.encode("utf-8", "surrogateescape"),
-            Fields(raw.raw_headers),
-            version="1.0" if raw.version.minor == 0 else "1.1",
-            secure=secure,
-            peer=peer_address(raw.remote),
-            has_body=raw.body_exists,
+            incoming.method,
+            incoming.target,
+            incoming.fields,
+            version=incoming.version,
+            secure=incoming.secure,
+            peer=peer_address(incoming.remote),
+            has_body=incoming.body is not None,
         )
 
     def request(

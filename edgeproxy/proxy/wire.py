@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from edgeproxy.proxy.sending_files import send_file
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
-    from aiohttp import web
-
     from edgeproxy.cache.reading import StoredBody
-    from edgeproxy.proxy.protocol import EdgeProtocol
+    from edgeproxy.proxy.incoming import Incoming
 
 # What belongs to one connection's message, and is made anew for the next (RFC 9110 7.6.1).
 FRAMING: Final = frozenset(
@@ -104,10 +102,10 @@ class ResponseWriter:
         "bytes_sent", "head_sent",
     )  # fmt: skip
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._protocol = cast("EdgeProtocol", request.protocol)
-        self._http10 = request.version.minor == 0
-        self._head_only = request.method == "HEAD"
+    def __init__(self, request: Incoming) -> None:
+        self._protocol = request.protocol
+        self._http10 = request.version == "1.0"
+        self._head_only = request.head_only
         self._keep_alive = request.keep_alive
         self._body = _Body.NONE
         self._left = 0
@@ -117,12 +115,12 @@ class ResponseWriter:
         """Bytes of the body that were sent."""
 
     @property
-    def reply(self) -> web.StreamResponse:
+    def reply(self) -> Reply:
         """What the handler returns. An answer that was begun and not finished is broken off."""
         if self.head_sent and not self._finished:
             self.abort()
         kept = self._finished and self._keep_alive
-        return cast("web.StreamResponse", _KEPT if kept else CLOSING)
+        return _KEPT if kept else CLOSING
 
     def close_after(self) -> None:
         """End the connection after this answer."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body
 from edgeproxy.proxy.refused import RETRY_AFTER
-from edgeproxy.proxy.rendering import answer_head, told, with_told
+from edgeproxy.proxy.rendering import VERCEL, answer_head, told, told_lines
 from edgeproxy.proxy.tunnel import splice
 from edgeproxy.proxy.wire import REASONS, ResponseWriter
 from edgeproxy.semantics.cache_status import CacheStatus
@@ -85,22 +85,27 @@ class Exchange:
         *, reason: bytes | None = None, head_only: bool = False,
     ) -> None:  # fmt: skip
         """Send the head. `length` is the body's in bytes, None if that is not known yet."""
-        lines = self._told(status, fields, cache_status)
+        told = self._told(status, cache_status)
+        if self._vercel_cache:
+            fields = fields.without(VERCEL)
         if reason is None:
             reason = REASONS.get(status, b"")
-        await self.writer.start(status, reason, lines, length, head_only=head_only)
+        await self.writer.start(status, reason, fields, length, told=told, head_only=head_only)
 
     def send_whole(
-        self, status: int, fields: Fields, body: bytes, cache_status: CacheStatus, reason: bytes
-    ) -> None:
-        """Send a whole answer at once."""
-        lines = self._told(status, fields, cache_status)
-        self.writer.send_whole(status, reason, lines, body)
+        self, status: int, fields: Fields, body: bytes, cache_status: CacheStatus, reason: bytes,
+        *, but: frozenset[bytes],
+    ) -> None:  # fmt: skip
+        """Send a whole answer at once. `but`: names of fields that are left out."""
+        told = self._told(status, cache_status)
+        if self._vercel_cache:
+            but |= VERCEL
+        self.writer.send_whole(status, reason, fields, body, told=told, but=but)
 
-    def _told(self, status: int, fields: Fields, cache_status: CacheStatus) -> Fields:
-        """The answer's fields, with what the edge says of its own part."""
+    def _told(self, status: int, cache_status: CacheStatus) -> bytes:
+        """The lines that say what the edge did."""
         self._note(status, cache_status)
-        return with_told(fields, self._cache_status, self._vercel_cache)
+        return told_lines(self._cache_status, self._vercel_cache)
 
     async def write(self, chunk: bytes) -> None:
         await self.writer.write(chunk)

@@ -17,7 +17,7 @@ from edgeproxy.proxy.origins.retry_budget import RetryBudget
 from edgeproxy.semantics.cache_control import SURROGATE
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.forwarding import end_to_end, forwarded_request_fields, response_via
+from edgeproxy.semantics.forwarding import forwarded_request_fields, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -278,7 +278,7 @@ class OriginPool:
         return forward
 
     def _passed_on(self, fields: Fields, version: str) -> Fields:
-        return response_via(end_to_end(fields), version, self._pseudonym)
+        return passed_on(fields, version, self._pseudonym)
 
     def _answer(self, response: OriginResponse, sent: float) -> OriginAnswer:
         received = self._clock()

@@ -188,22 +188,24 @@ class EdgeServer(web.Server):
     async def _answer_parsed(self, request: web.BaseRequest) -> web.StreamResponse:
         # In a connection's task, which answers one request after the other.
         self._answering.add(request.task)
-        reply = await self._answer(Incoming.parsed(request), request.task)
-        return cast("web.StreamResponse", reply)
+        try:
+            return cast("web.StreamResponse", await self._answer(Incoming.parsed(request)))
+        finally:
+            self._over(request.task)
 
     def answer(self, protocol: EdgeProtocol, known: Unanswered) -> None:
         """Answer a request that the fast path has read, in a task of its own."""
         incoming = Incoming.read(protocol, known)
         task = self._loop.create_task(self._answer_known(incoming))
         self._answering.add(task)
+        # Not the task itself: it may be cancelled before it begins.
+        task.add_done_callback(self._over)
 
     async def _answer_known(self, incoming: Incoming) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        reply = await self._answer(incoming, task)
+        reply = await self._answer(incoming)
         await incoming.protocol.conclude(keep_alive=reply.keep_alive)
 
-    async def _answer(self, incoming: Incoming, task: asyncio.Task[None]) -> Reply:
+    async def _answer(self, incoming: Incoming) -> Reply:
         try:
             return await self._handler(incoming)
         except Exception as error:
@@ -212,6 +214,8 @@ class EdgeServer(web.Server):
             incoming.protocol.abort()
             return CLOSING
         finally:
-            self._answering.discard(task)
             incoming.protocol.answered()
-            self._check_quiet()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        self._check_quiet()

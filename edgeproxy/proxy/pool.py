@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
@@ -267,9 +268,7 @@ class OriginPool:
                 host = member.authority
             case host:
                 pass
-        if b"host" in fields:
-            return fields.replacing(b"host", host.encode())
-        return Fields(((b"Host", host.encode()), *fields))
+        return (_remembered_for if fields.repeatable else _for_host)(fields, host)
 
     def _interim(self, on_interim: OnInterim) -> OnInterim:
         async def forward(status: int, reason: bytes, fields: Fields) -> None:
@@ -310,6 +309,16 @@ class OriginPool:
         """Close all connections, those in use too."""
         for member in self._members:
             await member.client.close()
+
+
+def _for_host(fields: Fields, host: str) -> Fields:
+    """A request's fields with that Host."""
+    if b"host" in fields:
+        return fields.replacing(b"host", host.encode())
+    return Fields(((b"Host", host.encode()), *fields))
+
+
+_remembered_for = lru_cache(maxsize=1024)(_for_host)
 
 
 class Pools:

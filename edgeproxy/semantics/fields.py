@@ -55,12 +55,12 @@ class Fields:
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first line of that name; None if there is none."""
-        lines = self._lines().get(name)
+        lines = (self._index or self._lines()).get(name)
         return lines[0] if lines is not None else None
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """The values of all lines of that name, in order."""
-        return self._lines().get(name, ())
+        return (self._index or self._lines()).get(name, ())
 
     def joined(self, name: bytes) -> bytes | None:
         """The field's combined value (RFC 9110 5.3); None if there is no such line.
@@ -125,7 +125,7 @@ class Fields:
         return Fields(replaced)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._lines()
+        return name in (self._index or self._lines())
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.raw)

@@ -179,8 +179,9 @@ async def test_an_idle_connection_takes_little_memory(
         assert (resident_bytes(worker) - before) / 1000 < 16_000
 
 
-async def test_the_limits_are_in_the_status(edge: EdgeProcess) -> None:
+async def test_the_limits_are_in_the_status(start_edge: StartEdge, origin: ScriptedOrigin) -> None:
     """A name for each refusal, whether it has happened or not."""
+    edge = await start_edge(origin)
     status = json.loads((await edge.admin("GET", "/v1/status")).body)
     assert {"overloaded", "too-many-connections", "head-timeout"} <= status["refused"].keys()
     async with await edge.connect() as connection:

@@ -124,9 +124,8 @@ async def test_hop_by_hop_fields_go_no_further(edge: EdgeProcess, origin: Script
         assert response.field(name) is None, name
 
 
-async def test_the_origin_learns_who_asks(origin: ScriptedOrigin, start_edge: StartEdge) -> None:
+async def test_the_origin_learns_who_asks(origin: ScriptedOrigin, edge: EdgeProcess) -> None:
     origin.otherwise(echo)
-    edge = await start_edge(origin)
     lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", "Forwarded": "for=6.6.6.6"}
     response = await edge.get("/", fields=lies | {"Host": "shop.example"})
     seen = origin.requests[-1]
@@ -231,8 +230,10 @@ async def test_server_sent_events_come_as_they_are_sent(
         assert await stream.read() == b"data: 2\n\n"
 
 
-async def test_websockets_are_tunnelled(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+async def test_websockets_are_tunnelled(start_edge: StartEdge, origin: ScriptedOrigin) -> None:
     """A real client against a real server, with a megabyte each way."""
+
+    edge = await start_edge(origin)
 
     async def server(request: aiohttp.web.Request) -> aiohttp.web.WebSocketResponse:
         socket = aiohttp.web.WebSocketResponse(max_msg_size=0)
@@ -374,8 +375,9 @@ def resident(pid: int) -> int:
 
 
 async def test_a_gigabyte_comes_down_in_constant_memory(
-    edge: EdgeProcess, origin: ScriptedOrigin
+    start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
+    edge = await start_edge(origin)
     piece = os.urandom(MIB)
 
     async def large(_: OriginRequest) -> AsyncIterator[bytes]:
@@ -399,8 +401,9 @@ async def test_a_gigabyte_comes_down_in_constant_memory(
 
 
 async def test_a_gigabyte_goes_up_in_constant_memory(
-    edge: EdgeProcess, origin: ScriptedOrigin
+    start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
+    edge = await start_edge(origin)
     piece = os.urandom(MIB)
     arrived = 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from tests.kit import EdgeProcess, RedisServer, ScriptedOrigin
 
@@ -22,6 +23,11 @@ ROOM = 4 << 30
 if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
     # Thousands of stores are made, synced and removed: on a disk that is half of the time.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+# What is looked for at random in each run; `--hypothesis-profile=thorough` looks for long.
+settings.register_profile("suite", max_examples=50, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("suite")
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -100,18 +100,24 @@ class Listening:
         capacity = self._server.crowd.capacity
         if self._server.open_connections + more >= capacity.connections:
             return "connections-full"
-        if self._lowest_free() >= capacity.files:
+        # What pausing has given back, going on takes again before any connection gets some.
+        own = 0 if self._taking else len(self._sockets)
+        if self._next_descriptor(own) >= capacity.files:
             return "files-low"
         return None
 
-    def _lowest_free(self) -> int:
-        """The lowest descriptor that is free: all below it are in use."""
+    def _next_descriptor(self, own: int) -> int:
+        """The one that a connection would have, if so many were taken before it."""
+        taken: list[int] = []
         try:
-            number = os.dup(self._sockets[0][0].fileno())
+            for _ in range(own + 1):
+                taken.append(os.dup(self._sockets[0][0].fileno()))
         except OSError:
             return 1 << 31
-        os.close(number)
-        return number
+        finally:
+            for each in taken:
+                os.close(each)
+        return max(taken)
 
     async def _pause(self, why: str) -> None:
         self._close_copies()

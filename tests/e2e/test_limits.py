@@ -104,7 +104,8 @@ async def test_without_descriptors_connections_wait_and_nothing_dies(
     start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
     """96 files: connections that do not ask take what there is; those behind them are neither
-    closed nor served until some of them go, and the edge neither spins nor says so twice."""
+    closed nor served until some of them go, and the edge neither spins nor says so twice. What is
+    left to origins and files stays so, however often it looks whether there is room."""
     edge = await with_a_page(
         start_edge, origin, {"header_timeout": "60s"}, sabotage="few_files"
     )  # fmt: skip
@@ -116,9 +117,11 @@ async def test_without_descriptors_connections_wait_and_nothing_dies(
         await connection.send(HIT)
     before = processor_seconds(worker)
     waiting = [asyncio.create_task(connection.response("GET")) for connection in asking]
+    files = len(list(Path(f"/proc/{worker}/fd").iterdir()))
     done, _ = await asyncio.wait(waiting, timeout=1.0)
     assert not done
     assert processor_seconds(worker) - before < 0.5
+    assert len(list(Path(f"/proc/{worker}/fd").iterdir())) <= files + 2
     # What is kept for it answers the admin port meanwhile, and an origin's connection is made.
     assert (await refused(edge)).keys() & {"files-low", "connections-full"}
     for connection in silent:

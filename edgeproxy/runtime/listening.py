@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import resource
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeproxy.runtime.sockets import BACKLOG
@@ -108,16 +108,15 @@ class Listening:
 
     def _next_descriptor(self, own: int) -> int:
         """The one that a connection would have, if so many were taken before it."""
-        taken: list[int] = []
-        try:
+        with ExitStack() as taken:
+            number = 0
             for _ in range(own + 1):
-                taken.append(os.dup(self._sockets[0][0].fileno()))
-        except OSError:
-            return 1 << 31
-        finally:
-            for each in taken:
-                os.close(each)
-        return max(taken)
+                try:
+                    number = os.dup(self._sockets[0][0].fileno())
+                except OSError:
+                    return 1 << 31
+                taken.callback(os.close, number)
+        return number
 
     async def _pause(self, why: str) -> None:
         self._close_copies()

@@ -197,7 +197,12 @@ class ScriptedOrigin:
     async def start(self) -> None:
         """Listen; again on the same port after `stop_listening`."""
         self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", self.port, ssl=self._tls, limit=HEAD_LIMIT, reuse_port=True
+            self._accept,
+            "127.0.0.1",
+            self.port,
+            ssl=self._tls,
+            limit=HEAD_LIMIT,
+            reuse_port=bool(self.port),
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -16,7 +16,7 @@ SITE = {
     "key": {"ignore_tracking": True},
     "timeouts": {"first_byte": "3s", "between_bytes": "3s"},
 }
-LIMITS = {"header_timeout": "1s", "body_idle_timeout": "3s", "keepalive_timeout": "5s"}
+LIMITS = {"header_timeout": "2s", "body_idle_timeout": "3s", "keepalive_timeout": "4s"}
 NUMBERS = count()
 
 # What differs between any two requests, or is no part of what a page is made of.

@@ -237,7 +237,24 @@ async def test_key_rules_make_one_page_of_many_urls(
     assert "hit" not in (await edge.get("/p?a=2&b=2")).cache_status
 
 
-@pytest.mark.parametrize("other", ["/P", "/p?", "/%70", "/p/", "//p", "/p;x"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *("/P", "/p?", "/%70", "/p/", "//p", "/p;x", "/%2fp", "/p%2f", "/./p", "/x/../p", "/p/."),
+        *(
+            "/p.",
+            "/p%00",
+            "/p%23x",
+            "/p%3f",
+            "/p\\",
+            "/p%20",
+            "/p%252f",
+            "/cb:/p",
+            "/p?x&",
+            "/p?&x",
+        ),
+    ],
+)
 async def test_urls_that_differ_in_a_byte_are_different(
     edge: EdgeProcess, origin: ScriptedOrigin, other: str
 ) -> None:

@@ -100,6 +100,14 @@ class ReadSide:
             self._writer.submit(self._changes.row, row_id)
         return tuple(found)
 
+    def copies(self, stored: StoredResponse) -> int:
+        """How many `cb:` copies of a response's target are stored under other keys."""
+        try:
+            return self._index.copies(stored.target_id, but=stored.primary)
+        except lmdb.Error as error:
+            log.warning("%s can't be read: %s", self._index.directory, error)
+            return 0
+
     def read_inline(self, stored: StoredResponse) -> bytes | None:
         """The whole body, at once; None where that can't be: `read` knows why."""
         if stored.body.kind != "inline":

@@ -40,7 +40,7 @@ KEPT_RECORDS = 100_000
 _MAP_BYTES = 4 << 30
 """Address space, not disk: the file grows with what is in it."""
 _TRIM_BYTES = _MAP_BYTES // 4
-"""Records beyond this many bytes are trimmed, though fewer than `KEPT_RECORDS` stay."""
+"""Records beyond this many bytes are trimmed, though fewer than are kept stay."""
 _TRIM_STEP = 1000
 _ROOM_BYTES = 1 << 20
 """Room for records that the file has beforehand: a full disk is no time to refuse a purge."""
@@ -74,8 +74,11 @@ class LocalJournal:
     to append makes visible.
     """
 
-    def __init__(self, directory: Path, head: SharedHead) -> None:
+    def __init__(
+        self, directory: Path, head: SharedHead, *, kept_records: int = KEPT_RECORDS
+    ) -> None:
         """Open or make it. Raises JournalDamaged, or JournalError where the folder is unusable."""
+        self._kept_records = kept_records
         self.directory = directory
         self._head = head
         self._waiting: list[tuple[Record, asyncio.Future[Record]]] = []
@@ -215,7 +218,7 @@ class LocalJournal:
             with self._env.begin(self._records) as transaction:
                 stat = transaction.stat(self._records)
             # Never all of them: positions go on from the last.
-            surplus = stat["entries"] - KEPT_RECORDS
+            surplus = stat["entries"] - self._kept_records
             if _pages(stat) * stat["psize"] > _TRIM_BYTES:
                 surplus = max(surplus, stat["entries"] // 10)
             if surplus <= 0:

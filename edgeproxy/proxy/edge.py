@@ -116,8 +116,10 @@ class Edge:
         self._access_log = access_log
         self._closing = AsyncExitStack()
         self._memory = MemoryTier(config.memory.max_bytes)
-        self._uncacheable = UncacheableKeys()
         self.tally = Tally(place.tallies, place.worker)
+        self._uncacheable = UncacheableKeys(
+            config.memory.uncacheable_keys, lambda: self.tally.note("uncacheable")
+        )
         self._backoff = RefreshBackoff()
         self._purger: Purger | None = None
         self._compacting: asyncio.Task[Compacted] | None = None
@@ -129,7 +131,8 @@ class Edge:
         """
         config, place, clock = self._config, self._place, self._clock
         head = SharedHead(place.head)
-        journal = LocalJournal(place.directory / "journal", head)
+        kept = config.store.journal_records
+        journal = LocalJournal(place.directory / "journal", head, kept_records=kept)
         self._closing.push_async_callback(journal.close)
         self.tier = open_tier(
             config,
@@ -156,6 +159,8 @@ class Edge:
             clock,
             maybe_in_flight=concerned,
             refresh=self._refresh_ahead,
+            max_conditional=config.store.journal_conditional,
+            on_refused=self.tally.note,
         )
         self.ledger = Ledger(place.directory / "ledger")
         self._closing.callback(self.ledger.close)
@@ -173,6 +178,7 @@ class Edge:
                 lookup=lookup,
                 incomplete=incomplete,
                 view=self.view,
+                tally=self.tally,
                 claims=claims,
                 peers=place.runtime_dir,
                 clock=clock,

@@ -42,8 +42,9 @@ def telling(request: OriginRequest) -> Answer:
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 async def test_the_store_on_disk_survives_its_processes(
-    edge: EdgeProcess, origin: ScriptedOrigin, kill: bool
+    start_edge: StartEdge, origin: ScriptedOrigin, kill: bool
 ) -> None:
+    edge = await start_edge(origin)
     origin.otherwise(telling)
     for number in range(20):
         await edge.get(f"/{number}")
@@ -160,8 +161,9 @@ async def test_memory_keeps_nothing_over_a_restart(
 
 @pytest.mark.parametrize("damage", ["noise", "truncated", "foreign"])
 async def test_a_damaged_store_is_set_aside_and_the_edge_starts_empty(
-    edge: EdgeProcess, origin: ScriptedOrigin, damage: str
+    start_edge: StartEdge, origin: ScriptedOrigin, damage: str
 ) -> None:
+    edge = await start_edge(origin)
     origin.otherwise(telling)
     await edge.get("/1")
     await edge.stop()
@@ -182,8 +184,9 @@ async def test_a_damaged_store_is_set_aside_and_the_edge_starts_empty(
 
 
 async def test_a_store_that_another_edge_has_is_refused(
-    edge: EdgeProcess, origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, start_edge: StartEdge
 ) -> None:
+    edge = await start_edge(origin)
     second = await start_edge(origin, store=f"lmdb:{edge.folder / 'store'}", wait=False)
     assert await second.wait() != 0
     assert str(edge.folder / "store") in second.log
@@ -247,10 +250,13 @@ async def test_a_full_disk_keeps_nobody_from_an_answer(
     assert await hits("/new", "/large", "/2") == [True] * 3
 
 
-async def test_a_read_only_file_system_is_told(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+async def test_a_read_only_file_system_is_told(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
     """In a mount namespace of its own, as nothing else keeps root from writing."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("a READ-ONLY FILE SYSTEM WAS NOT TRIED: it takes leave to mount (root)")
+    edge = await start_edge(origin)
     origin.otherwise(telling)
     await edge.get("/1")
     await edge.stop()

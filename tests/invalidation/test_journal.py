@@ -243,9 +243,9 @@ async def test_it_goes_on_where_it_was_and_stays_the_same_journal(tmp_path: Path
 
 
 async def test_the_newest_records_are_kept_and_those_not_dealt_with(
-    journal: LocalJournal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "KEPT_RECORDS", 10)
+    journal = LocalJournal(tmp_path / "short", new_head(), kept_records=10)
     monkeypatch.setattr(journal_module, "_TRIM_STEP", 8)
     assert journal.oldest() == 1
     journal.append_all([record() for _ in range(40)])

@@ -22,6 +22,16 @@ log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.IncompatibleError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+"""What LMDB raises where a file is not what it wrote."""
+
 _CALM = 10.0
 """Seconds without a failure after which a folder that takes something in counts as good again."""
 _READER_BYTES = 64

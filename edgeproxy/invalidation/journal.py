@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
-from edgeproxy.cache.disk import allocate_lock_file, disk_error
+from edgeproxy.cache.disk import DAMAGE, allocate_lock_file, disk_error
 from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.record import Buster, Record
@@ -329,15 +329,7 @@ class LocalJournal:
             raise JournalError(f"the journal in {disk_error(error, self.directory)}") from error
 
 
-_DAMAGE = (
-    lmdb.CorruptedError,
-    lmdb.IncompatibleError,
-    lmdb.InvalidError,
-    lmdb.PageNotFoundError,
-    lmdb.PanicError,
-    lmdb.VersionMismatchError,
-    struct.error,
-)
+_DAMAGE = (*DAMAGE, struct.error)
 
 
 def _pages(stat: _StatDict) -> int:

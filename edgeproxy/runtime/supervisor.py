@@ -21,7 +21,6 @@ import msgspec
 from edgeproxy.config.errors import ConfigError
 from edgeproxy.proxy.peers import peer_path
 from edgeproxy.runtime import control, logs, worker
-from edgeproxy.runtime.clock import Clock
 from edgeproxy.runtime.process import SIGNALS, WorkerProcess, end_in_words, fork_worker
 from edgeproxy.runtime.settings import reloaded
 from edgeproxy.runtime.shared import SharedBlock
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeproxy.config.model import Config
+    from edgeproxy.runtime.clock import Clock
     from edgeproxy.runtime.sockets import ListeningSockets
+    from edgeproxy.runtime.state import NodeState
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,9 @@ class Premises:
     public: tuple[ListeningSockets, ...]
     """In the order of the configuration's listeners."""
     admin: ListeningSockets
-    directory: Path
-    """The state directory."""
+    state: NodeState
     runtime_dir: Path
-    journal_id: bytes
+    clock: Clock
 
 
 @dataclass(slots=True)
@@ -97,7 +97,6 @@ class Supervisor:
         self._premises = premises
         self._reread = reread
         self._on_ready = on_ready
-        self._clock = Clock.start()
         self._block = SharedBlock(config.worker_count())
         self._posts = [_Post() for _ in self._block.slots]
         self._selector = selectors.DefaultSelector()
@@ -177,10 +176,9 @@ class Supervisor:
             seat = worker.Seat(
                 number=number,
                 config=self._config,
-                clock=self._clock,
-                directory=self._premises.directory,
+                clock=self._premises.clock,
+                state=self._premises.state,
                 runtime_dir=self._premises.runtime_dir,
-                journal_id=self._premises.journal_id,
                 block=self._block,
                 channel=channel,
                 public=tuple(one.by_worker[number] for one in self._premises.public),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.runtime.clock import Clock
     from edgeproxy.runtime.shared import SharedBlock
+    from edgeproxy.runtime.state import NodeState
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,8 @@ class Seat:
     number: int
     config: Config
     clock: Clock
-    directory: Path
-    """The state directory."""
+    state: NodeState
     runtime_dir: Path
-    journal_id: bytes
     block: SharedBlock
     channel: socket.socket
     public: tuple[tuple[socket.socket, ...], ...]
@@ -111,9 +110,9 @@ class Worker:
         self._access_log = AccessLog(access_log_settings(seat.config))
         place = Place(
             worker=seat.number,
-            directory=seat.directory,
+            directory=seat.state.directory,
             runtime_dir=seat.runtime_dir,
-            journal_id=seat.journal_id,
+            journal_id=seat.state.journal_id,
             head=seat.block.head,
             filters=[slot.filter for slot in seat.block.slots],
             remembered=seat.block.remembered,
@@ -128,6 +127,7 @@ class Worker:
             seat.config.admin.tokens,
             self.missing_for_ready,
             self.workers,
+            [seat.state.unkept] if seat.state.unkept else [],
         )
         self._certificates = [
             CertificateSelector(loaded) if loaded else None

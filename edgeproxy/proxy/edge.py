@@ -92,6 +92,8 @@ class Place:
     """What checks say of the origins."""
     files: int
     """How many files it may have open."""
+    on_damage: Callable[[str], None] | None = None
+    """Told, by any thread, what is damaged of what is in `directory`."""
 
 
 class Edge:
@@ -129,7 +131,7 @@ class Edge:
         """
         config, place, clock = self._config, self._place, self._clock
         head = SharedHead(place.head)
-        journal = LocalJournal(place.directory / "journal", head)
+        journal = LocalJournal(place.directory / "journal", head, place.on_damage)
         self._closing.push_async_callback(journal.close)
         self.tier = open_tier(
             config,
@@ -137,6 +139,7 @@ class Edge:
             worker=place.worker,
             journal_id=place.journal_id,
             clock=clock,
+            on_damage=place.on_damage,
         )
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from edgeproxy.cache.errors import StoreError, StoreInUse
 from edgeproxy.cache.prepare import prepare_store
 from edgeproxy.config.sizes import format_size
-from edgeproxy.invalidation.journal import JournalDamaged, JournalError, check_journal
+from edgeproxy.invalidation.journal import JournalDamaged, JournalError
+from edgeproxy.invalidation.journal_check import check_journal
 from edgeproxy.runtime.folders import FolderRefused, make_private
 
 if TYPE_CHECKING:

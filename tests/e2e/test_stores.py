@@ -5,7 +5,9 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import resource
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -284,6 +286,147 @@ async def test_a_folder_that_cannot_be_written_keeps_nobody_from_an_answer(
     await edge.stop()
     await edge.start()
     assert "hit" in (await edge.get("/1")).cache_status, "and once is enough"
+
+
+def cut_off(data: Path) -> None:
+    os.truncate(data, 2 * 4096)
+
+
+def scribbled_over(data: Path) -> None:
+    with data.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(random.Random(6).randbytes(data.stat().st_size - 2 * 4096))
+
+
+@pytest.mark.parametrize("harm", [cut_off, scribbled_over])
+@pytest.mark.parametrize("what", ["responses", "journal"])
+async def test_a_file_that_is_damaged_under_the_edge_is_set_aside(
+    origin: ScriptedOrigin, start_edge: StartEdge, what: str, harm: Callable[[Path], None]
+) -> None:
+    """Whatever LMDB makes of it, and be it the worker's death."""
+    origin.otherwise(telling)
+    # Nothing of it fits into memory.
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1KB"}})
+    for number in range(20):
+        await edge.get(f"/{number}")
+    for _ in range(3):
+        position = (await edge.purge(tags=["nothing"]))["position"]
+    store = edge.folder / "store"
+    harm(store / what / "data.mdb")
+
+    async def call(number: int) -> None:
+        """A reader, or one that purges, and who may lose the connection, but nothing else."""
+        with contextlib.suppress(MessageCut, OSError):
+            if number % 5 == 4:
+                answer = await edge.admin("POST", "/v1/purge", body=b'{"tags": ["nothing"]}')
+                assert answer.status in (200, 500, 503)
+                return
+            answer = await edge.get(f"/{number % 20}")
+            assert (answer.status, answer.body) in (
+                (200, told_body(f"/{number % 20}")),
+                (500, answer.body),
+            )
+
+    async with asyncio.timeout(20):
+        number = 0
+        while "set aside in" not in edge.log:
+            await call(number)
+            number += 1
+    await edge.ready()
+    assert edge.log.count("all workers end, and begin with an empty store") == 1
+    (aside,) = store.glob("damaged-*")
+    kept = [] if what == "responses" else ["journal"]
+    assert sorted(each.name for each in aside.iterdir()) == ["bodies", *kept, "responses"]
+    for number in range(20):
+        response = await edge.get(f"/{number}")
+        assert (response.status, response.body) == (200, told_body(f"/{number}"))
+        assert "hit" in (await edge.get(f"/{number}")).cache_status
+    told = await edge.purge(tags=["all"], mode="delete")
+    assert told["matched"] == 20
+    assert "hit" not in (await edge.get("/1")).cache_status
+    # Where it is whole, the journal goes on.
+    assert told["position"] > position if what == "responses" else told["position"] == 1
+    assert edge.log.count("set aside in") == 1
+    # In good order it would have to have logged nothing of requests that met the damage.
+    await edge.kill()
+
+
+async def test_requests_in_flight_end_before_a_damaged_store_is_set_aside(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    held = asyncio.Event()
+    origin.otherwise(telling)
+    slow = [f"/slow/{number}" for number in range(8)]
+    for target in slow:
+        origin.route(target, Answer(200, {"Cache-Control": "no-store"}, b"whole", hold=held))
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1KB"}})
+    for number in range(20):
+        await edge.get(f"/{number}")
+    waiting = [await edge.connect() for _ in slow]
+    for connection, target in zip(waiting, slow, strict=True):
+        await connection.request("GET", target)
+        await origin.seen(target)
+    workers = edge.pids()
+    scribbled_over(edge.folder / "store" / "responses" / "data.mdb")
+    seen = asyncio.create_task(edge.logged("all workers end"))
+    number = 0
+    while not seen.done():
+        asking = asyncio.create_task(edge.get(f"/{number % 20}"))
+        await asyncio.wait((asking, seen), return_when=asyncio.FIRST_COMPLETED)
+        number += 1
+    await seen
+    held.set()
+    for connection in waiting:
+        response = await connection.response()
+        assert (response.body, response.field("connection")) == (b"whole", "close")
+        await connection.close()
+    # Who came in between has waited for the next worker.
+    assert (await asking).status == 200
+    await edge.ready()
+    assert set(workers).isdisjoint(edge.pids())
+    assert "was killed" not in edge.log
+
+
+async def test_a_store_that_cannot_be_seen_to_any_more_keeps_nobody_from_an_answer(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2)
+    await edge.get("/1")
+    with read_only(edge.folder / "store"):
+        os.kill(edge.pids()[0], signal.SIGBUS)
+        await edge.logged("was killed by SIGBUS: all workers end")
+        await edge.logged("serving on with an empty store of at most 64MiB")
+        await edge.ready()
+        assert ["hit" in (await edge.get("/1")).cache_status for _ in range(2)] == [False, True]
+        assert (await edge.admin("GET", "/readyz")).json()["status"] == "degraded"
+        assert (await edge.purge(tags=["all"]))["matched"] == 1
+        await edge.stop()
+
+
+async def test_a_row_that_is_damaged_under_the_edge_is_removed(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    def told_twice(request: OriginRequest) -> Answer:
+        return Answer(200, {**CACHEABLE, "X-Row": f"{request.target}."}, b"page")
+
+    origin.otherwise(told_twice)
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1KB"}})
+    targets = [f"/row/{number}" for number in range(20)]
+    for target in targets:
+        await edge.get(target)
+    data = edge.folder / "store" / "responses" / "data.mdb"
+    with data.open("r+b") as file:
+        # LMDB may have copies of it that are not in use any more.
+        for found in re.finditer(rb"/row/7\.", data.read_bytes()):
+            file.seek(found.start())
+            file.write(b"/row/8.")
+    answers = [await edge.get(target) for target in targets]
+    assert [each.field("x-row") for each in answers] == [f"{target}." for target in targets]
+    assert ["hit" in each.cache_status for each in answers].count(False) == 1
+    await edge.logged("the row [0-9a-f]{48} is damaged and is removed")
+    assert "hit" in (await edge.get(targets[7])).cache_status
+    assert "set aside" not in edge.log
 
 
 def truncated(body: Path) -> None:

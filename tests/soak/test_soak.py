@@ -17,7 +17,7 @@ from tests.kit import Answer, Connection, EdgeProcess, MessageCut, OriginRequest
 
 LONG = "SOAK_SECONDS" in os.environ
 SECONDS = float(os.environ.get("SOAK_SECONDS", "4"))
-RELOADS = 100 if LONG else 20
+RELOADS = 100
 TERMS = 20 if LONG else 1
 READERS = 8
 PATIENCE = 15.0

@@ -24,20 +24,25 @@ def anonymous(pid: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("size", "fields"),
+    ("size", "idle_size", "fields"),
     [
-        pytest.param(400_000, CACHEABLE, id="for memory"),
-        pytest.param(5 * MB, CACHEABLE, id="for the disk alone"),
-        pytest.param(5 * MB, UNSTORED, id="not stored"),
+        pytest.param(400_000, 400_000, CACHEABLE, id="for memory"),
+        pytest.param(5 * MB, 5 * MB, CACHEABLE, id="for the disk alone"),
+        # So long that sockets do not take all of it.
+        pytest.param(5 * MB, 30 * MB, UNSTORED, id="not stored"),
     ],
 )
 async def test_a_flood_of_large_misses_takes_no_more_memory_than_it_may(
-    origin: ScriptedOrigin, start_edge: StartEdge, size: int, fields: dict[str, str]
+    origin: ScriptedOrigin,
+    start_edge: StartEdge,
+    size: int,
+    idle_size: int,
+    fields: dict[str, str],
 ) -> None:
-    body = bytes(range(250)) * (size // 250)
+    body, idle_body = bytes(size), bytes(idle_size)
 
-    def page(_: OriginRequest) -> Answer:
-        return Answer(200, fields, body)
+    def page(request: OriginRequest) -> Answer:
+        return Answer(200, fields, idle_body if request.target.startswith("/idle/") else body)
 
     origin.otherwise(page)
     memory = {"max_bytes": "8MB", "max_object_bytes": "1MB"}

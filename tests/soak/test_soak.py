@@ -21,6 +21,7 @@ RELOADS = 100
 TERMS = 20 if LONG else 1
 READERS = 8
 PATIENCE = 15.0
+SLOW = 0.3
 
 UNSTORED = {"Cache-Control": "no-store"}
 
@@ -64,7 +65,13 @@ class Load:
 
     def _answer(self, request: OriginRequest) -> Answer:
         self.seen.add(request.target)
-        return Answer(200, UNSTORED, request.target.encode() * 1000)
+        body = request.target.encode() * 1000
+        if len(self.seen) % 16:
+            return Answer(200, UNSTORED, body)
+        # Some take so long that an end, or a reload, finds them on their way.
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(SLOW, later.set)
+        return Answer(200, UNSTORED, body, hold=later)
 
     async def read(self, draw: random.Random) -> None:
         connection: Connection | None = None

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
-import resource
-import select
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -16,6 +12,7 @@ import lmdb
 from lmdb.verify import VerifyError, verify
 from msgspec.structs import replace
 
+from edgeproxy.cache.child import in_child
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.index import Index
@@ -33,7 +30,6 @@ VERIFIED_BYTES = 16 * 2**20
 _SECONDS = 0.1
 """For a look at rows: readers wait for it. What it does not see is checked when it is read."""
 _ALL = sys.maxsize
-_CHILD_SECONDS = 300.0
 _ROWS = 1000
 """How many rows have their times set right in one transaction."""
 
@@ -56,30 +52,14 @@ def check_in_child(
 
     That process is forked, so the caller must have no other threads, nor that index open.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            # To die of what it reads is one of its answers, and nothing to make a noise about.
-            faulthandler.disable()
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            finding = check_index(responses, bodies, max_bytes, journal_id, step)
-            os.write(writing, json.dumps(finding).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        in_time = select.select([pipe], [], [], _CHILD_SECONDS)[0]
-        if not in_time:
-            os.kill(child, signal.SIGKILL)
-        report = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if not in_time:
+    told = in_child(
+        lambda: json.dumps(check_index(responses, bodies, max_bytes, journal_id, step)).encode()
+    )
+    if not told.in_time:
         return Finding("damaged", "it can't be read to its end")
-    if not report:
-        return Finding("damaged", f"reading it ends in signal {os.WTERMSIG(status)}")
-    verdict, reason = json.loads(report)
+    if not told.report:
+        return Finding("damaged", f"reading it ends in signal {told.signal}")
+    verdict, reason = json.loads(told.report)
     return Finding(verdict, reason)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import resource
 from typing import TYPE_CHECKING
 
+from edgeproxy.cache.child import in_child
 from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.journal import JournalDamaged, JournalError, LocalJournal
 
@@ -22,20 +20,7 @@ def check_journal(directory: Path) -> bytes:
     It is read by a child process, because a damaged file can kill the process that maps it; the
     caller must have no other threads. Raises JournalDamaged, or JournalError.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # It may well die of a signal, and need not make a fuss.
-        faulthandler.disable()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        try:
-            os.write(writing, _report(directory))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        report = pipe.read()
-    os.waitpid(child, 0)
+    report = in_child(lambda: _report(directory)).report
     kind, told = report[:1], report[1:]
     if kind == _SOUND:
         return told

@@ -17,7 +17,7 @@ from edgeproxy.invalidation.compaction import compact
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
-from edgeproxy.invalidation.ledger import Ledger
+from edgeproxy.invalidation.ledger import LEDGER, Ledger
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -160,7 +160,7 @@ class Edge:
             maybe_in_flight=concerned,
             refresh=self._refresh_ahead,
         )
-        self.ledger = Ledger(place.directory / "ledger")
+        self.ledger = Ledger(place.directory / LEDGER)
         self._closing.callback(self.ledger.close)
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)

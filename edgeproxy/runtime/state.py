@@ -12,6 +12,7 @@ from edgeproxy.cache.prepare import prepare_store
 from edgeproxy.config.sizes import format_size
 from edgeproxy.invalidation.journal import JournalDamaged, JournalError
 from edgeproxy.invalidation.journal_check import check_journal
+from edgeproxy.invalidation.ledger import LEDGER, check_ledger
 from edgeproxy.runtime.folders import FolderRefused, make_private
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class NodeState:
 
         Raises as `__init__` does.
         """
+        check_ledger(self.directory / LEDGER)
         try:
             self._prepared = self._prepared.renew(distrust)
         except (JournalError, StoreError) as error:

@@ -25,6 +25,7 @@ from tests.kit import (
     ScriptedOrigin,
 )
 from tests.kit.disk import read_only
+from tests.kit.edge import TOKEN, token_hash
 
 HOST = {"Host": "a.test"}
 CACHEABLE = {"Cache-Control": "max-age=3600", "Cache-Tag": "all"}
@@ -349,6 +350,25 @@ async def test_a_file_that_is_damaged_under_the_edge_is_set_aside(
     assert edge.log.count("set aside in") == 1
     # In good order it would have to have logged nothing of requests that met the damage.
     await edge.kill()
+
+
+async def test_a_ledger_that_is_damaged_under_the_edge_is_emptied(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """Or the next who is counted would kill his worker again."""
+    tokens = [{"name": "kit", "hash": token_hash(TOKEN), "rate": "1000/1m"}]
+    edge = await start_edge(origin, workers=2, config={"admin": {"tokens": tokens}})
+    await edge.purge(tags=["nothing"])
+    cut_off(edge.folder / "store" / "ledger" / "data" / "data.mdb")
+    async with asyncio.timeout(20):
+        while "the ledger in" not in edge.log:
+            with contextlib.suppress(MessageCut, OSError):
+                await edge.admin("POST", "/v1/purge", body=b'{"tags": ["nothing"]}')
+    await edge.logged("was killed by SIGBUS: all workers end")
+    await edge.ready()
+    for _ in range(10):
+        await edge.purge(tags=["nothing"])
+    assert edge.log.count("was killed by SIGBUS: ") == 1
 
 
 async def test_requests_in_flight_end_before_a_damaged_store_is_set_aside(

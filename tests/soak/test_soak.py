@@ -111,7 +111,7 @@ async def test_reloads_fail_no_request(origin: ScriptedOrigin, start_edge: Start
         for number in range(READERS):
             readers.create_task(load.read(random.Random(number)))
         for number in range(RELOADS):
-            await load.until(5)
+            await load.until(2)
             edge.write_config({"sites": {"default": {"cache": {"max_variants": 2 + number % 5}}}})
             edge.signal(signal.SIGHUP)
             await edge.logged("reloaded", count=number + 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from edgeproxy.cache.changes import Changes
@@ -50,6 +51,12 @@ def an_hour_back() -> None:
 def an_hour_ahead() -> None:
     """A system clock that says an hour more than it is."""
     _step(3600.0)
+
+
+def restless_clock() -> None:
+    """A system clock that is stepped back and forth an hour, whenever it is read."""
+    now, steps = time.time, cycle((3600.0, -3600.0, 0.0))
+    time.time = lambda: now() + next(steps)
 
 
 def _step(seconds: float) -> None:

@@ -485,6 +485,25 @@ async def test_a_damaged_body_is_never_taken_for_a_whole_one(
     assert [origin.counts[target] for target in large] == [2] * len(large)
 
 
+async def test_steps_of_the_clock_while_it_runs_make_nothing_younger_or_older(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "max-age=600"}, b"page"))
+    origin.route("/brief", Answer(200, {"Cache-Control": "max-age=1"}, b"page"))
+    edge = await start_edge(origin, workers=2, sabotage="restless_clock")
+    for target in ("/", "/brief"):
+        await edge.get(target)
+    stored = time.monotonic()
+    await edge.kill_worker()
+    await edge.ready()
+    await asyncio.sleep(max(0.0, stored + 1.0 - time.monotonic()))
+    for _ in range(10):
+        response = await edge.get("/")
+        assert "hit" in response.cache_status
+        assert 1 <= int(response.field("age") or 0) < 60
+    assert "hit" not in (await edge.get("/brief")).cache_status
+
+
 @pytest.mark.parametrize("step", ["an_hour_back", "an_hour_ahead"])
 async def test_over_a_restart_a_step_of_the_clock_makes_nothing_younger(
     origin: ScriptedOrigin, start_edge: StartEdge, tmp_path: Path, step: str

@@ -5,9 +5,9 @@ Each function breaks one promise in the process that calls it, before anything i
 
 from __future__ import annotations
 
+import random
 import resource
 import time
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from edgeproxy.cache.changes import Changes
@@ -55,8 +55,8 @@ def an_hour_ahead() -> None:
 
 def restless_clock() -> None:
     """A system clock that is stepped back and forth an hour, whenever it is read."""
-    now, steps = time.time, cycle((3600.0, -3600.0, 0.0))
-    time.time = lambda: now() + next(steps)
+    now, draw = time.time, random.Random(1)
+    time.time = lambda: now() + draw.choice((3600.0, -3600.0, 0.0))
 
 
 def _step(seconds: float) -> None:

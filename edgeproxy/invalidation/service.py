@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.cache.errors import StoreError as StoreError  # what a count may raise
 from edgeproxy.invalidation.counting import ENOUGH, Count
 from edgeproxy.invalidation.ranking import most_used
 from edgeproxy.invalidation.record import Buster, Record

@@ -17,7 +17,7 @@ from edgeproxy.invalidation.compaction import compact
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
-from edgeproxy.invalidation.ledger import Ledger
+from edgeproxy.invalidation.ledger import LEDGER, Ledger
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -92,6 +92,8 @@ class Place:
     """What checks say of the origins."""
     files: int
     """How many files it may have open."""
+    on_damage: Callable[[str], None] | None = None
+    """Told, by any thread, what is damaged of what is in `directory`."""
 
 
 class Edge:
@@ -132,7 +134,9 @@ class Edge:
         config, place, clock = self._config, self._place, self._clock
         head = SharedHead(place.head)
         kept = config.store.journal_records
-        journal = LocalJournal(place.directory / "journal", head, kept_records=kept)
+        journal = LocalJournal(
+            place.directory / "journal", head, place.on_damage, kept_records=kept
+        )
         self._closing.push_async_callback(journal.close)
         self.tier = open_tier(
             config,
@@ -140,6 +144,7 @@ class Edge:
             worker=place.worker,
             journal_id=place.journal_id,
             clock=clock,
+            on_damage=place.on_damage,
         )
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)
@@ -162,7 +167,7 @@ class Edge:
             max_conditional=config.store.journal_conditional,
             on_refused=self.tally.note,
         )
-        self.ledger = Ledger(place.directory / "ledger")
+        self.ledger = Ledger(place.directory / LEDGER)
         self._closing.callback(self.ledger.close)
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)

@@ -158,6 +158,7 @@ async def status(call: ApiCall) -> StatusAnswer:
             max_bytes=store.max_bytes,
         ),
         streams=state.streams,
+        warnings=list(state.warnings),
     )
 
 

@@ -137,3 +137,5 @@ class StatusAnswer(Answer):
     """Of the node; with the `memory:` store, of the worker that answers."""
     streams: int
     """Live streams of the journal that the worker that answers has open."""
+    warnings: list[str]
+    """What the node can't do, though it serves."""

@@ -380,5 +380,6 @@ async def test_how_the_node_is(port: AdminPort) -> None:
     ]
     assert (told["store"]["kind"], told["store"]["entries"]) == ("lmdb", 4)
     assert 0 < told["store"]["bytes"] < told["store"]["max_bytes"]
+    assert told["warnings"] == []
     head = await port.call("HEAD", "/v1/status")
     assert (head.status, head.body) == (200, None)

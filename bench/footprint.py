@@ -7,6 +7,7 @@ and what the memory tier takes for a response beside the response's own bytes.
 from __future__ import annotations
 
 import argparse
+import compileall
 import gc
 import http.client
 import json
@@ -20,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+import edgeproxy
 from bench.processes import BenchError, Running, fast_folder
 from bench.purging import EDGE, HOST, MAX_BYTES, NOTHING_SLOW, fill
 from bench.report import machine
@@ -68,6 +70,8 @@ def main() -> int:
 
 
 def _measure(folder: Path, responses: int) -> Figures:
+    # As pip does when it installs; not to is a matter of the environment here.
+    compileall.compile_dir(Path(edgeproxy.__file__).parent, quiet=1)
     read = min(READ, responses)
     with Running(ORIGIN, folder, None, NOTHING_SLOW) as origin:
         origin.wait_until_ready("/page/0")

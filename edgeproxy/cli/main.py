@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
-
-from edgeproxy.cli import (
-    check,
-    demo,
-    entries,
-    explain,
-    jobs,
-    journal,
-    purge,
-    serve,
-    status,
-    tags,
-    token,
-)
+import gc
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# Each in the module of its name, which is imported only where it is called for.
+_COMMANDS: Final = {
+    "serve": "run the edge: cache what origins answer",
+    "check": "validate a configuration file, and say what it means",
+    "purge": "tell an edge what has changed",
+    "entries": "list what an edge has stored",
+    "tags": "list tags by how many stored responses bear them",
+    "explain": "tell what would become of a request now, and why",
+    "journal": "list what was invalidated, or follow it",
+    "jobs": "list jobs that fetch anew what was purged, or cancel one",
+    "status": "tell how an edge is",
+    "token": "make a token for the admin port",
+    "demo": "run a small shop with an edge in front of it, and show what to try",
+}
 
 _DESCRIPTION = """\
 A caching reverse proxy: it stores what your origin answers, serves stale copies while it
@@ -48,8 +53,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line, as far as it is needed to read these arguments."""
     command = argparse.ArgumentParser(
         prog="edgeproxy",
         description=_DESCRIPTION,
@@ -58,19 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--version", action=_Version, nargs=0, help="show the version, and exit")
     commands = command.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, module, summary in (
-        ("serve", serve, "run the edge: cache what origins answer"),
-        ("check", check, "validate a configuration file, and say what it means"),
-        ("purge", purge, "tell an edge what has changed"),
-        ("entries", entries, "list what an edge has stored"),
-        ("tags", tags, "list tags by how many stored responses bear them"),
-        ("explain", explain, "tell what would become of a request now, and why"),
-        ("journal", journal, "list what was invalidated, or follow it"),
-        ("jobs", jobs, "list jobs that fetch anew what was purged, or cancel one"),
-        ("status", status, "tell how an edge is"),
-        ("token", token, "make a token for the admin port"),
-        ("demo", demo, "run a small shop with an edge in front of it, and show what to try"),
-    ):
+    for name, summary in _COMMANDS.items():
         sub = commands.add_parser(
             name,
             help=summary,
@@ -78,13 +71,24 @@ def parser() -> argparse.ArgumentParser:
             # Else "--token SECRET" would be taken for --token-file.
             allow_abbrev=False,
         )
-        module.add_arguments(sub)
-        sub.set_defaults(run=module.run)
+        if name in arguments:
+            module = import_module(f"edgeproxy.cli.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
     return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line: the exit status, 2 where it or the configuration is wrong."""
-    parsed = parser().parse_args(arguments)
+    # pydantic would look through all that is installed for plugins, and nobody else is to see a
+    # configuration.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # What is imported stays: to look for garbage in it would be a twentieth of a start.
+    gc.disable()
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        parsed = parser(given).parse_args(given)
+    finally:
+        gc.enable()
     status: int = parsed.run(parsed)
     return status

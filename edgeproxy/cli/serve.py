@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +17,7 @@ from edgeproxy.config.load import config_from_flags
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from edgeproxy.config.model import Config
 
@@ -81,11 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     # Not needed where the flags are wrong, nor by other commands, and it takes a while.
-    from edgeproxy.cache.errors import StoreError
-    from edgeproxy.invalidation.journal import JournalError
-    from edgeproxy.runtime.folders import FolderRefused
-    from edgeproxy.runtime.run import run as run_edge
-    from edgeproxy.runtime.sockets import AddressUnavailable
+    with quick_imports():
+        from edgeproxy.cache.errors import StoreError
+        from edgeproxy.invalidation.journal import JournalError
+        from edgeproxy.runtime.folders import FolderRefused
+        from edgeproxy.runtime.run import run as run_edge
+        from edgeproxy.runtime.sockets import AddressUnavailable
 
     reread = partial(usable_config, arguments.config) if arguments.config else None
     try:
@@ -96,6 +101,29 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         # Before the first worker; from there on the supervisor takes the signal.
         return 128 + signal.SIGINT
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Have imports do no more than they need to.
+
+    aiohttp reads the file of the authorities that the machine trusts, twice, when it is imported:
+    a tenth of a start. They are read where an origin is to prove who it is; a context that aiohttp
+    made by itself would trust nobody.
+    """
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    were = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        for name, value in were.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -60,10 +60,14 @@ class Crowd:
     def enter(self, address: str) -> bool:
         """Count one more of that client; whether it may have it."""
         client = client_of(address)
-        count = self._counts.get(client, 0) + 1
-        self._counts[client] = count
+        self._counts[client] = count = self._counts.get(client, 0) + 1
         most = self.capacity.per_client
         return not most or count <= most or self._exempt(address)
+
+    def has_room(self, address: str) -> bool:
+        """Whether that client may have one more."""
+        most = self.capacity.per_client
+        return not most or self._counts.get(client_of(address), 0) < most or self._exempt(address)
 
     def leave(self, address: str) -> None:
         """One of that client is gone."""

@@ -10,13 +10,14 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from edgeproxy.proxy.lingering import LINGER, reset
+from edgeproxy.proxy.newcomer import ends_here
 from edgeproxy.proxy.pace import Pace
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
-from edgeproxy.proxy.refused import Refused
 
 if TYPE_CHECKING:
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath, Peers
+    from edgeproxy.proxy.newcomer import Newcomer
     from edgeproxy.proxy.server import EdgeServer
 
 
@@ -25,18 +26,26 @@ class LightProtocol(asyncio.Protocol):
     request that is for the full one."""
 
     __slots__ = (
-        "_answered", "_checked", "_deadline", "_ended", "_fast", "_loop", "_pace", "_paused",
-        "_peers", "_server", "_transport", "_unsent", "limits",
+        "_answered", "_checked", "_deadline", "_ended", "_fast", "_loop", "_newcomer", "_pace",
+        "_paused", "_peers", "_server", "_transport", "_unsent", "limits",
     )  # fmt: skip
 
     _transport: asyncio.Transport
     _peers: Peers
 
-    def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop, fast: FastPath) -> None:
+    def __init__(
+        self,
+        server: EdgeServer,
+        loop: asyncio.AbstractEventLoop,
+        fast: FastPath,
+        newcomer: Newcomer | None = None,
+    ) -> None:
+        """`newcomer`: what has become of the connection before there was a transport for it."""
         self.limits = server.limits
         self._server = server
         self._loop = loop
         self._fast = fast
+        self._newcomer = newcomer
         self._answered = self._ended = self._paused = False
         self._unsent = 0
         self._deadline = self._checked = 0.0
@@ -50,14 +59,32 @@ class LightProtocol(asyncio.Protocol):
         self._deadline = self._loop.time() + patience
         if not self._server.opened(self, self._transport):
             self._turn_away()
+        elif self._newcomer is not None:
+            self._go_on(self._newcomer)
+
+    def _go_on(self, newcomer: Newcomer) -> None:
+        self._newcomer = None
+        self._answered = newcomer.answered
+        if newcomer.unsent:
+            self._transport.write(newcomer.unsent)
+        if newcomer.ended:
+            self._end()
+            return
+        if newcomer.answered and not newcomer.rest and self._server.draining:
+            self._transport.close()
+            return
+        if not newcomer.answered:
+            self._deadline = min(self._deadline, newcomer.deadline)
+        else:
+            self._deadline = self._loop.time() + self.limits.keepalive_timeout
+        if newcomer.rest:
+            self._give_over(newcomer.rest, newcomer.known)
 
     def _turn_away(self) -> None:
         """Say that this client has too many connections. There is no waiting for it to close: it
         could have more of them meanwhile."""
-        refused = Refused(503, "too-many-connections")
-        self._server.count(refused.detail)
         self._ended = True
-        self._transport.write(refused.render(self._server.clock(), head_only=False))
+        self._transport.write(self._server.turned_away())
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -76,7 +103,7 @@ class LightProtocol(asyncio.Protocol):
         if not (self._paused or self._server.draining):
             rest = self._fast.answer(self._transport, self._peers, data)
             if rest is None:
-                self._end()
+                self._end(at_once=ends_here(data))
                 return
             if len(rest) < len(data):
                 self._answered = True
@@ -86,12 +113,12 @@ class LightProtocol(asyncio.Protocol):
         if data and not self._transport.is_closing():
             self._give_over(data, known)
 
-    def _end(self) -> None:
+    def _end(self, *, at_once: bool = False) -> None:
         """End the edge's own direction, drop what still comes in, and wait for the client to close:
-        a reset could take the last answer from it (RFC 9112 9.6)."""
+        a reset could take the last answer from it (RFC 9112 9.6). `at_once`: nothing comes in."""
         self._ended = True
         self._deadline = self._loop.time() + LINGER
-        if self._transport.can_write_eof():
+        if not at_once and self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
@@ -131,9 +158,19 @@ class LightProtocol(asyncio.Protocol):
         elif now >= self._deadline:
             self._transport.close()
 
+    @property
+    def arriving(self) -> bool:
+        """There is no transport yet."""
+        return self._newcomer is not None
+
     def close_idle(self) -> bool:
         """Close the connection if it has had an answer and waits for nothing; whether it did."""
-        if not self._answered or self._ended or self._transport.get_write_buffer_size():
+        if (
+            self.arriving
+            or not self._answered
+            or self._ended
+            or self._transport.get_write_buffer_size()
+        ):
             return False
         self._ended = True
         self._transport.close()
@@ -141,6 +178,8 @@ class LightProtocol(asyncio.Protocol):
 
     def begin_drain(self) -> None:
         """Close the connection, once what was answered is sent; a new one may ask once first."""
+        if self.arriving:
+            return
         if self._answered:
             self._transport.close()
         else:
@@ -148,4 +187,5 @@ class LightProtocol(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break the connection off."""
-        reset(self._transport)
+        if not self.arriving:
+            reset(self._transport)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LINGER: Final = 2.0
 """Seconds that a client has to close its end once the edge has closed its own."""
 
-# With this, close() sends a reset instead of an orderly end: on, after 0 seconds.
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""With this as SO_LINGER, close() sends a reset instead of an orderly end: on, after 0 seconds."""
 
 
 def reset(transport: asyncio.Transport) -> None:
@@ -28,7 +28,7 @@ def reset(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None:
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     transport.abort()
 
 

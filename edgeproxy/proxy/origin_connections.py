@@ -7,6 +7,7 @@ import errno
 import os
 import ssl
 from collections import deque
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import (
@@ -243,8 +244,9 @@ class Connections:
         url = self._url
         loop = asyncio.get_running_loop()
         verify: ssl.SSLContext | bool = self._tls.verify
-        if self._tls.verify and self._tls.ca_file is not None:
-            verify = await loop.run_in_executor(None, _trusting, self._tls.ca_file)
+        if url.scheme == "https" and verify:
+            trusted = _trusting_machine if self._tls.ca_file is None else _trusting
+            verify = await loop.run_in_executor(None, trusted, self._tls.ca_file)
         self._request = ClientRequest(
             "GET",
             URL.build(scheme=url.scheme, host=url.host, port=url.port),
@@ -281,10 +283,15 @@ class Connections:
         await self._connector.close()
 
 
-def _trusting(ca_file: Path) -> ssl.SSLContext:
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """Trusts the authorities in that file; those that the machine trusts where there is none."""
     context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+_trusting_machine = cache(_trusting)
+"""For the authorities that the machine trusts: one context for all origins, for they are many."""
 
 
 def _reason(error: ClientError | OSError) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
@@ -15,7 +16,9 @@ from edgeproxy.proxy.crowd import Capacity, Crowd
 from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.intake import peer_address
 from edgeproxy.proxy.light import LightProtocol
+from edgeproxy.proxy.newcomer import Newcomer, Waiting
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
+from edgeproxy.proxy.refused import Refused
 from edgeproxy.proxy.wire import CLOSING
 
 if TYPE_CHECKING:
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
     from edgeproxy.config.server import Limits
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath
-    from edgeproxy.proxy.refused import Refused
     from edgeproxy.proxy.tally import Tally
     from edgeproxy.proxy.wire import Reply
+
+    _Connection: TypeAlias = EdgeProtocol | LightProtocol | Newcomer
 
 if HttpRequestParser.__module__ != "aiohttp._http_parser":
     raise ImportError(
@@ -39,6 +43,7 @@ if HttpRequestParser.__module__ != "aiohttp._http_parser":
 log = logging.getLogger(__name__)
 
 _UNLIMITED = Capacity(connections=1 << 31, per_client=0, local_too=False, files=1 << 31)
+_SETTLES_SECONDS = 0.01
 _ROOM_SHARE = 16
 """Of the connections, the part that is closed at once where it idles and others wait."""
 
@@ -73,8 +78,12 @@ class EdgeServer(web.Server):
         self.crowd = Crowd(capacity)
         self._tally = tally
         # With the client's address, in the order in which they came.
-        self._open: dict[EdgeProtocol | LightProtocol, str] = {}
-        self._light: set[LightProtocol] = set()
+        self._open: dict[_Connection, str] = {}
+        self._light: set[LightProtocol | Newcomer] = set()
+        # Those that have no transport yet.
+        self._waiting: Waiting | None = None
+        self._unsure = 0
+        self._arriving: dict[EdgeProtocol | LightProtocol, asyncio.Task[None]] = {}
         self._checking: asyncio.TimerHandle | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
@@ -85,10 +94,94 @@ class EdgeServer(web.Server):
             return EdgeProtocol(self, self._loop)
         return LightProtocol(self, self._loop, self.fast)
 
+    def take(self, sock: socket.SocketType, peer: Any) -> None:
+        """Take a connection without TLS that was just accepted from `peer`."""
+        if self.fast is None:
+            self._arrive(sock, self())
+            return
+        patience = FRESH_GRACE if self.draining else self.limits.header_timeout
+        deadline = self._loop.time() + patience
+        newcomer = Newcomer(self, sock, peer, deadline)
+        client = _client(peer)
+        if self.crowd.has_room(client):
+            self._welcome(newcomer, self.fast)
+        else:
+            # Another of its connections may have ended before, and the event loop is yet to tell.
+            self._unsure += 1
+            self._loop.call_later(
+                _SETTLES_SECONDS, self._welcome_or_not, newcomer, client, self.fast
+            )
+
+    def _welcome_or_not(self, newcomer: Newcomer, client: str, fast: FastPath) -> None:
+        self._unsure -= 1
+        if self.crowd.has_room(client):
+            self._welcome(newcomer, fast)
+        else:
+            newcomer.turn_away(self.turned_away())
+
+    def _welcome(self, newcomer: Newcomer, fast: FastPath) -> None:
+        greeted = None if self.draining else newcomer.greet(fast)
+        if greeted is None:
+            if self._waiting is None:
+                self._waiting = Waiting(self._loop, self._come)
+            self._waiting.add(newcomer)
+            self.opened(newcomer, newcomer)
+        elif not greeted:
+            self._hand_over(newcomer, fast)
+
+    def _come(self, newcomer: Newcomer) -> None:
+        """Something has come from one who was waited for."""
+        assert self.fast is not None
+        assert self._waiting is not None
+        self.closed(newcomer)
+        if self.draining or not newcomer.greet(self.fast):
+            self._waiting.forget(newcomer)
+            self._hand_over(newcomer, self.fast)
+
+    def gone(self, newcomer: Newcomer) -> None:
+        """One who is waited for is about to be closed."""
+        assert self._waiting is not None
+        self._waiting.remove(newcomer)
+        self.closed(newcomer)
+
+    def turned_away(self) -> bytes:
+        """What a client is told that has too many connections; it is counted."""
+        refused = Refused(503, "too-many-connections")
+        self.count(refused.detail)
+        return refused.render(self.clock(), head_only=False)
+
+    def fresh_until(self) -> float:
+        """Until when a connection without any request yet may send one when the edge drains."""
+        return self._loop.time() + FRESH_GRACE
+
+    def _hand_over(self, newcomer: Newcomer, fast: FastPath) -> None:
+        protocol = LightProtocol(self, self._loop, fast, newcomer)
+        # It counts from now on: its client may have had an answer, and come with another one.
+        self._enter(protocol, newcomer)
+        self._arrive(newcomer.sock, protocol)
+
+    def _arrive(self, sock: socket.SocketType, protocol: EdgeProtocol | LightProtocol) -> None:
+        full = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+        full.setblocking(False)
+        self._arriving[protocol] = self._loop.create_task(self._make_transport(full, protocol))
+
+    async def _make_transport(
+        self, sock: socket.socket, protocol: EdgeProtocol | LightProtocol
+    ) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, sock)
+        except OSError:
+            sock.close()
+        finally:
+            del self._arriving[protocol]
+            if isinstance(protocol, LightProtocol) and protocol.arriving:
+                sock.close()
+                self._leave(protocol)
+
     @property
     def open_connections(self) -> int:
         """How many connections there are."""
-        return len(self._open)
+        return len(self._open) + self._unsure
 
     @property
     def in_flight(self) -> int:
@@ -113,9 +206,14 @@ class EdgeServer(web.Server):
                 await asyncio.wait_for(self.drained(), timeout)
         for task in tuple(self._answering):
             task.cancel()
+        for task in self._arriving.values():
+            task.cancel()
         for protocol in tuple(self._open):
             protocol.abort()
         await self.drained()
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None
 
     def count(self, reason: str, more: int = 1) -> None:
         """Count that a client was refused something."""
@@ -141,14 +239,13 @@ class EdgeServer(web.Server):
         super().connection_made(handler, transport)
         self._enter(cast("EdgeProtocol", handler), transport)
 
-    def _enter(self, protocol: EdgeProtocol | LightProtocol, transport: asyncio.Transport) -> bool:
-        name = transport.get_extra_info("peername")
-        address = peer_address(str(name[0]) if isinstance(name, tuple) else None)
+    def _enter(self, protocol: _Connection, transport: asyncio.Transport | Newcomer) -> bool:
+        address = _client(transport.get_extra_info("peername"))
         self._open[protocol] = address
         self._quiet.clear()
         return self.crowd.enter(address)
 
-    def _leave(self, protocol: EdgeProtocol | LightProtocol) -> None:
+    def _leave(self, protocol: _Connection) -> None:
         address = self._open.pop(protocol, None)
         if address is not None:
             self.crowd.leave(address)
@@ -158,15 +255,17 @@ class EdgeServer(web.Server):
         super().connection_lost(handler, exc)
         self._leave(cast("EdgeProtocol", handler))
 
-    def opened(self, light: LightProtocol, transport: asyncio.Transport) -> bool:
+    def opened(
+        self, light: LightProtocol | Newcomer, transport: asyncio.Transport | Newcomer
+    ) -> bool:
         """A connection that starts without a handler of aiohttp's; whether its client may have
         one more."""
         self._light.add(light)
         if self._checking is None:
             self._check_light()
-        return self._enter(light, transport)
+        return light in self._open or self._enter(light, transport)
 
-    def closed(self, light: LightProtocol) -> None:
+    def closed(self, light: LightProtocol | Newcomer) -> None:
         """It is gone, or has a handler now."""
         self._light.discard(light)
         self._leave(light)
@@ -219,3 +318,7 @@ class EdgeServer(web.Server):
     def _over(self, task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
         self._check_quiet()
+
+
+def _client(peer: Any) -> str:
+    return peer_address(str(peer[0]) if isinstance(peer, tuple) else None)

@@ -8,16 +8,17 @@ taken in again once others have gone.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
+import socket
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeproxy.runtime.sockets import BACKLOG
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping, Sequence
 
     from edgeproxy.proxy.light import LightProtocol
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE: Final = 16
+"""Connections that are taken before others of the event loop have their turn."""
+_WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What accept(2) fails with for want of something that others have."""
 _LOOK_SECONDS: Final = 0.05
 _CALM_SECONDS: Final = 10.0
 """After so long with room the next time that there is none is worth a line of the log."""
@@ -67,6 +72,10 @@ class Listening:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
         for sock, options in self._sockets:
+            if not options:
+                sock.setblocking(False)
+                loop.add_reader(sock, self._accept, sock, int(sock.family), int(sock.type))
+                continue
             # A copy: to stop taking connections means to close it.
             copy = sock.dup()
             try:
@@ -82,17 +91,43 @@ class Listening:
         """Take no more."""
         if self._pausing is not None:
             self._pausing.cancel()
-        self._close_copies()
+        self._stop()
 
-    def _close_copies(self) -> None:
+    def _stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock, options in self._sockets:
+            if not options:
+                loop.remove_reader(sock)
         while self._taking:
             self._taking.pop().close()
 
+    def _accept(self, listening: socket.socket, family: int, kind: int) -> None:
+        capacity = self._server.crowd.capacity
+        for _ in range(_AT_ONCE):
+            try:
+                # What `accept` does besides costs as much as half an answer.
+                number, peer = listening._accept()  # type: ignore[attr-defined]
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _WANTS:
+                    # Whoever it was is gone again.
+                    continue
+                self._pause("files-low")
+                return
+            # Whatever is opened gets the lowest descriptor that is free: all below are in use.
+            if number >= capacity.files:
+                self._pause("files-low")
+            elif self._server.open_connections + 1 >= capacity.connections:
+                self._pause("connections-full")
+            self._server.take(socket.SocketType(family, kind, 0, number), peer)
+            if self._pausing is not None:
+                return
+
     def _connection(self) -> EdgeProtocol | LightProtocol:
-        if self._pausing is None:
-            why = self._short_of(1)
-            if why is not None:
-                self._pausing = asyncio.get_running_loop().create_task(self._pause(why))
+        why = self._short_of(1) if self._pausing is None else None
+        if why is not None:
+            self._pause(why)
         return self._server()
 
     def _short_of(self, more: int) -> str | None:
@@ -100,8 +135,9 @@ class Listening:
         capacity = self._server.crowd.capacity
         if self._server.open_connections + more >= capacity.connections:
             return "connections-full"
-        # What pausing has given back, going on takes again before any connection gets some.
-        own = 0 if self._taking else len(self._sockets)
+        # What pausing has given back, going on takes again before any connection gets some: a copy
+        # of each socket for TLS.
+        own = 0 if self._taking else sum(bool(options) for _, options in self._sockets)
         if self._next_descriptor(own) >= capacity.files:
             return "files-low"
         return None
@@ -118,8 +154,13 @@ class Listening:
                 taken.callback(os.close, number)
         return number
 
-    async def _pause(self, why: str) -> None:
-        self._close_copies()
+    def _pause(self, why: str) -> None:
+        if self._pausing is not None:
+            return
+        self._stop()
+        self._pausing = asyncio.get_running_loop().create_task(self._wait_for_room(why))
+
+    async def _wait_for_room(self, why: str) -> None:
         loop = asyncio.get_running_loop()
         self._server.count(why)
         if loop.time() - self._told_at >= _CALM_SECONDS:
@@ -133,5 +174,5 @@ class Listening:
                     await self.start()
                     break
                 except OSError:
-                    self._close_copies()
+                    self._stop()
         self._pausing = None

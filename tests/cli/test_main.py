@@ -1,10 +1,13 @@
 """The command line as a whole."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import trustme
 
 from edgeproxy.cli.main import main
 
@@ -56,3 +59,47 @@ def test_python_m_edgeproxy_is_the_command() -> None:
     command = [sys.executable, "-m", "edgeproxy", "--version"]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     assert done.stdout.strip() == version("edgeproxy")
+
+
+def in_a_new_interpreter(code: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return done.stdout.split()
+
+
+def test_a_command_imports_nothing_of_the_others() -> None:
+    code = """if True:
+        import sys
+        from edgeproxy.cli.main import parser
+        parser(["status"]).parse_args(["status"])
+        print(*(name for name in sys.modules if name.startswith("edgeproxy.cli.")))
+    """
+    imported = in_a_new_interpreter(code)
+    assert "edgeproxy.cli.status" in imported
+    assert {"edgeproxy.cli.demo", "edgeproxy.cli.serve"}.isdisjoint(imported)
+
+
+def test_the_authorities_of_the_machine_are_read_where_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    code = """if True:
+        import gc, os
+        from edgeproxy.cli.serve import quick_imports
+        with quick_imports():
+            import edgeproxy.runtime.run
+            from aiohttp.connector import _SSL_CONTEXT_VERIFIED as of_aiohttp
+        from edgeproxy.proxy.origin_connections import _trusting_machine
+        read = (of_aiohttp, _trusting_machine(None))
+        print(*(len(context.get_ca_certs()) for context in read), gc.isenabled())
+        print(os.environ["SSL_CERT_FILE"], "SSL_CERT_DIR" in os.environ)
+    """
+    path = str(tmp_path / "ca.pem")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    told = in_a_new_interpreter(code, SSL_CERT_FILE=path)
+    assert told == ["0", "1", "True", path, "False"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,9 @@ from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.invalidation.service import Caller
 from edgeproxy.proxy.edge import Edge, Place
 from edgeproxy.proxy.request import EdgeRequest
+from edgeproxy.runtime.listening import Listening
 from edgeproxy.runtime.shared import SharedBlock
+from edgeproxy.runtime.sockets import BACKLOG
 from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.fields import Fields
@@ -246,13 +249,15 @@ async def running(
     records: list[AccessRecord] = []
     edge = Edge(settings, place, clock, records.append)
     await edge.start()
-    listener = await asyncio.get_running_loop().create_server(edge.server, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    try:
-        yield ServedEdge(edge, settings, place, f"http://127.0.0.1:{port}", clock, records)
-    finally:
-        listener.close()
-        await asyncio.wait_for(edge.close(), PATIENCE)
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as sock:
+        listening = Listening(edge.server, [(sock, {})])
+        await listening.start()
+        port = sock.getsockname()[1]
+        try:
+            yield ServedEdge(edge, settings, place, f"http://127.0.0.1:{port}", clock, records)
+        finally:
+            listening.close()
+            await asyncio.wait_for(edge.close(), PATIENCE)
 
 
 class Versions:

@@ -224,6 +224,18 @@ async def test_an_origin_proves_who_it_is(authority: trustme.CA, ca_file: Path) 
     assert asked == ["localhost", "origin.example"]
 
 
+async def test_the_authorities_of_the_machine_are_trusted(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    monkeypatch.setattr(origin_connections, "_trusting_machine", origin_connections._trusting)
+    context, _ = server_tls(authority, "127.0.0.1")
+    async with ScriptedOrigin(tls=context) as origin:
+        origin.otherwise(Answer(body=b"ok"))
+        async with client_of(origin) as client:
+            assert await fetch(client) == b"ok"
+
+
 @pytest.mark.parametrize(
     "tls",
     [

@@ -1,4 +1,7 @@
-"""What the own API answers. Times are in seconds since the epoch."""
+"""What the own API answers. Times are in seconds since the epoch.
+
+Models are built when they are first used: an edge starts the sooner.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from pydantic import BaseModel, ConfigDict
 class Answer(BaseModel):
     """A JSON object; what was not set is left out of it."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, from_attributes=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, from_attributes=True)
 
 
 class Page(Answer):

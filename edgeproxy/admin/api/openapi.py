@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
+import textwrap
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from edgeproxy.admin.api.answers import Answer, ProblemAnswer
@@ -14,8 +19,8 @@ from edgeproxy.admin.problems import CONTENT_TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pydantic import BaseModel
     from pydantic.json_schema import JsonSchemaMode
+    from pydantic_core.core_schema import ModelSchema
 
     from edgeproxy.admin.api.endpoint import Endpoint
 
@@ -43,10 +48,38 @@ _ONCE = {
 
 
 class _Schemas(GenerateJsonSchema):
-    """Schemas without the titles that only repeat the fields' names."""
+    """Schemas without the titles that only repeat the fields' names, described by the docstrings of
+    the fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
+
+    def model_schema(self, schema: ModelSchema) -> dict[str, Any]:
+        json_schema = super().model_schema(schema)
+        told = _docstrings(schema["cls"])
+        for name, field in json_schema.get("properties", {}).items():
+            if name in told:
+                field["description"] = told[name]
+        return json_schema
+
+
+def _docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """What is said of each field in the string behind it. pydantic can do the same, but would read
+    the sources whenever an edge starts."""
+    told = {}
+    for cls in reversed(model.__mro__):
+        if not issubclass(cls, BaseModel) or cls is BaseModel:
+            continue
+        (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(parsed, ast.ClassDef)
+        for field, text in pairwise(parsed.body):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(said))),
+                ):
+                    told[name] = inspect.cleandoc(said)
+    return told
 
 
 def render(endpoints: Sequence[Endpoint]) -> bytes:

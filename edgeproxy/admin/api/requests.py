@@ -49,7 +49,7 @@ class Body(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
-        use_attribute_docstrings=True,
+        defer_build=True,
         json_schema_extra=_tidy,
     )
 
@@ -235,7 +235,7 @@ class Query(BaseModel):
     """Query parameters."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_tidy
+        extra="forbid", frozen=True, defer_build=True, json_schema_extra=_tidy
     )
 
 

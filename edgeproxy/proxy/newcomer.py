@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath
     from edgeproxy.proxy.server import EdgeServer
 
@@ -31,7 +32,9 @@ class Newcomer:
     What is written goes out at once, as far as the kernel takes it; the rest is `unsent`.
     """
 
-    __slots__ = ("_peer", "_server", "answered", "deadline", "ended", "rest", "sock", "unsent")
+    __slots__ = (
+        "_peer", "_server", "answered", "deadline", "ended", "known", "rest", "sock", "unsent",
+    )  # fmt: skip
 
     def __init__(
         self, server: EdgeServer, sock: socket.SocketType, peer: Any, deadline: float
@@ -48,6 +51,8 @@ class Newcomer:
         """There is nothing more for it: its last answer was given."""
         self.rest = b""
         """What it has sent besides what was answered."""
+        self.known: Unanswered | None = None
+        """The request at the beginning of that, where the fast path has read it."""
         self.unsent = b""
 
     def greet(self, fast: FastPath) -> bool | None:
@@ -60,7 +65,8 @@ class Newcomer:
                 transport = cast("asyncio.Transport", self)
                 rest = fast.answer(transport, fast.peers_of(transport), data)
                 if rest is not None:
-                    self.rest, self.answered = rest, len(rest) < len(data)
+                    self.rest, self.known = rest, fast.unanswered
+                    self.answered = len(rest) < len(data)
                     return False
                 if self.unsent or not ends_here(data):
                     self.ended = self.answered = True

@@ -34,7 +34,8 @@ from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import FreshnessPolicy, assess_freshness
 
 STARTS = 5
-READ = 20_000
+READ = 40_000
+"""More than fit into the memory tier, as it is by default."""
 GIVE_UP = 30.0
 
 

@@ -238,7 +238,7 @@ class Memory(Section):
     """The memory tier of each worker: responses rendered ready to send."""
 
     max_bytes: scalars.Size = Field(
-        default=128 * MIB, description="how much each worker keeps in memory", examples=["512MiB"]
+        default=48 * MIB, description="how much each worker keeps in memory", examples=["512MiB"]
     )
     max_object_bytes: scalars.Size = Field(
         default=MIB,

@@ -57,7 +57,7 @@ def rows(change: dict[str, Any]) -> dict[str, list[str]]:
         ("admin token", ["editors may purge, purge-everything, read, issue-token on sites shop"]),
         ("workers", ["3"]),
         ("store", ["bodies in redis://u:***@h:1/2, index in /state, 1GiB, bodies of up to 256MiB"]),
-        ("memory", ["128MiB a worker, bodies of up to 1MiB"]),
+        ("memory", ["48MiB a worker, bodies of up to 1MiB"]),
         ("access log", ["/var/log/a.log, json format"]),
         ("trusts", ["10.0.0.0/8"]),
         ("unknown host", ["421"]),

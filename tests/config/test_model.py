@@ -53,7 +53,7 @@ def test_it_is_frozen() -> None:
         ({"store": {"state_dir": "/y"}}, "store.state_dir: None -> /y"),
         ({"store": {"max_bytes": "1GiB"}}, "store.max_bytes: 2GiB -> 1GiB"),
         ({"store": {"max_object_bytes": "1MB"}}, "store.max_object_bytes: 256MiB -> 1MB"),
-        ({"memory": {"max_bytes": "1GiB"}}, "memory.max_bytes: 128MiB -> 1GiB"),
+        ({"memory": {"max_bytes": "1GiB"}}, "memory.max_bytes: 48MiB -> 1GiB"),
         ({"memory": {"max_object_bytes": "2MiB"}}, "memory.max_object_bytes: 1MiB -> 2MiB"),
         ({"runtime_dir": "/y"}, "runtime_dir: /r -> /y"),
     ],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from edgeproxy.proxy.lingering import LINGER, reset
 from edgeproxy.proxy.newcomer import ends_here
-from edgeproxy.proxy.pace import Pace
+from edgeproxy.proxy.pace import Pace, Unsent
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class LightProtocol(asyncio.Protocol):
     request that is for the full one."""
 
     __slots__ = (
-        "_answered", "_checked", "_deadline", "_ended", "_fast", "_loop", "_newcomer", "_pace",
-        "_paused", "_peers", "_server", "_transport", "_unsent", "limits",
+        "_answered", "_deadline", "_ended", "_fast", "_loop", "_newcomer", "_paused", "_peers",
+        "_server", "_transport", "_unsent", "limits",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -47,10 +47,9 @@ class LightProtocol(asyncio.Protocol):
         self._fast = fast
         self._newcomer = newcomer
         self._answered = self._ended = self._paused = False
-        self._unsent = 0
-        self._deadline = self._checked = 0.0
+        self._deadline = 0.0
         # With a client that has not taken all of what was sent.
-        self._pace: Pace | None = None
+        self._unsent: Unsent | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -142,18 +141,14 @@ class LightProtocol(asyncio.Protocol):
         for longer than it may."""
         unsent = self._transport.get_write_buffer_size()
         if unsent:
-            limits = self.limits
-            if self._pace is None:
-                self._pace = Pace(limits.body_idle_timeout, limits.min_body_rate)
-                self._checked, self._unsent = now, unsent
-            # More answers may have been added meanwhile.
-            self._pace.note(now - self._checked, max(0, self._unsent - unsent))
-            self._checked, self._unsent = now, unsent
-            if not self._pace.left:
+            if self._unsent is None:
+                pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
+                self._unsent = Unsent(pace, now, unsent)
+            if not self._unsent.patience(now, unsent):
                 self._server.count("reader-stalled")
                 self.abort()
-        elif self._pace is not None:
-            self._pace = None
+        elif self._unsent is not None:
+            self._unsent = None
             self._deadline = now + (LINGER if self._ended else self.limits.keepalive_timeout)
         elif now >= self._deadline:
             self._transport.close()

@@ -26,3 +26,23 @@ class Pace:
             return
         earned = moved / self._rate if self._rate else 0.0
         self.left = min(self._pause, max(0.0, self.left - waited + earned))
+
+
+class Unsent:
+    """What a client has yet to take of what was written to it, as it is seen now and then.
+
+    More may have been written meanwhile: what is known to have moved is how much less it is.
+    """
+
+    __slots__ = ("_bytes", "_pace", "_seen")
+
+    def __init__(self, pace: Pace, now: float, unsent: int) -> None:
+        self._pace = pace
+        self._seen = now
+        self._bytes = unsent
+
+    def patience(self, now: float, unsent: int) -> float:
+        """Seconds to wait for the client, now that so many bytes are left."""
+        self._pace.note(now - self._seen, max(0, self._bytes - unsent))
+        self._seen, self._bytes = now, unsent
+        return self._pace.left

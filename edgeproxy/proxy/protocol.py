@@ -8,27 +8,18 @@ from typing import TYPE_CHECKING, Final
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
-from edgeproxy.proxy.framing import (
-    HEAD_END,
-    asks_to_close,
-    body_framing,
-    check_beginning,
-    expects_continue,
-    read_head,
-    too_large,
-    without_empty_lines,
-)
+from edgeproxy.proxy.framing import HEAD_END, check_beginning, too_large, without_empty_lines
 from edgeproxy.proxy.lingering import Lingering, reset
-from edgeproxy.proxy.pace import Pace
+from edgeproxy.proxy.pace import Pace, Unsent
+from edgeproxy.proxy.parsing import parse_head
 from edgeproxy.proxy.refused import Refused
-from edgeproxy.semantics.errors import BadRequest
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader, web
 
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath, Peers
-    from edgeproxy.proxy.framing import ChunkedBody, LengthBody
+    from edgeproxy.proxy.parsing import ArrivingBody
     from edgeproxy.proxy.server import EdgeServer
 
 FRESH_GRACE: Final = 1.0
@@ -37,8 +28,6 @@ FRESH_GRACE: Final = 1.0
 _READ_BUFFER: Final = 64 * 1024
 _SHORTEST_WAIT: Final = 0.05
 """Seconds of patience with a slow client that are as good as none."""
-_LOGGED_LINE: Final = 8192
-"""Bytes of the start line of a refused request that the log is told."""
 
 
 class EdgeProtocol(RequestHandler):
@@ -50,23 +39,9 @@ class EdgeProtocol(RequestHandler):
     """
 
     __slots__ = (
-        "_body",
-        "_broken",
-        "_busy",
-        "_fast",
-        "_given_away",
-        "_head_deadline",
-        "_lingering",
-        "_pace",
-        "_payload",
-        "_peers",
-        "_pending",
-        "_server",
-        "_unsent",
-        "continue_due",
-        "limits",
-        "room",
-    )
+        "_body", "_broken", "_busy", "_fast", "_given_away", "_head_deadline", "_lingering",
+        "_payload", "_peers", "_pending", "_server", "_unsent", "continue_due", "limits", "room",
+    )  # fmt: skip
 
     def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop) -> None:
         limits = server.limits
@@ -89,7 +64,7 @@ class EdgeProtocol(RequestHandler):
         """Somebody waits until the socket takes more, or is gone."""
         self._server = server
         # The rest of the request's body; None once it has all come in.
-        self._body: LengthBody | ChunkedBody | None = None
+        self._body: ArrivingBody | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
         # The request's body is not what it says: nothing behind it can be read.
         self._broken = False
@@ -102,9 +77,8 @@ class EdgeProtocol(RequestHandler):
         self._lingering: Lingering | None = None
         self._fast = server.fast
         self._peers: Peers | None = None
-        # What a slow client has yet to take of fast answers: how many bytes, and seen when.
-        self._unsent: tuple[int, float] | None = None
-        self._pace: Pace | None = None
+        # What a slow client has yet to take of fast answers.
+        self._unsent: Unsent | None = None
 
     # -- what the writer needs
 
@@ -229,7 +203,7 @@ class EdgeProtocol(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._body is not None and not self._broken:
-            data = data[self._feed_body(self._body, data) :]
+            data = self._feed_body(self._body, data)
         if self._force_close or self._close or self._broken or not data:
             return
         if not self._busy:
@@ -269,6 +243,7 @@ class EdgeProtocol(RequestHandler):
         if len(rest) < len(data):
             self._request_count += 1
             self._next_keepalive_close_time = self._loop.time() + self.limits.keepalive_timeout
+            self._unsent = None
         return rest
 
     # -- reading
@@ -310,29 +285,13 @@ class EdgeProtocol(RequestHandler):
 
     def _accept(self, raw: bytes) -> None:
         """Parse a whole head and wake the handler. Raises `Refused`."""
-        head = read_head(raw, self.limits.max_fields)
-        parser = self._parser
-        assert parser is not None
-        try:
-            messages, _, _ = parser.feed_data(head.parsable)
-        except Exception as error:
-            # The parser lets some of its libraries' errors through besides its own.
-            raise Refused(400, "bad-request") from error
-        if len(messages) != 1:
-            raise Refused(400, "bad-request")
-        message, payload = messages[0]
-        body, expects = body_framing(message), expects_continue(message)
-        if payload.is_eof() != (body is None):
-            raise Refused(400, "bad-request")
-        if asks_to_close(message):
-            message = message._replace(should_close=True)
-        if head.method is not None:
-            message = message._replace(method=head.method)
-        if head.target is not None:
-            message = message._replace(path=head.target)
-        self._body, self._payload = body, payload
+        assert self._parser is not None
+        message, payload, self._body, expects = parse_head(
+            self._parser, raw, self.limits.max_fields
+        )
+        self._payload = payload
         self._begin()
-        self.continue_due = expects and body is not None
+        self.continue_due = expects and self._body is not None
         self._messages.append((message, payload))
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -347,32 +306,15 @@ class EdgeProtocol(RequestHandler):
         self._head_deadline = None
         self._request_count += 1
 
-    def _feed_body(self, body: LengthBody | ChunkedBody, data: bytes) -> int:
-        """Give the parser what belongs to the body, and say how much that is."""
-        parser, payload = self._parser, self._payload
-        assert parser is not None
-        try:
-            used = body.take(data)
-            # The last byte goes by itself: the body must end with it, and not before.
-            most = used - 1 if body.done else used
-            if most:
-                parser.feed_data(data[:most])
-            agreed = not payload.is_eof()
-            if body.done:
-                parser.feed_data(data[most:used])
-                agreed = agreed and payload.is_eof()
-                self._body = None
-                # The parser would take trailers for fields of the request behind them.
-                self._broken = body.trailed
-        except Exception:
-            agreed = False
-        if agreed:
-            return used
-        # Where this body ends, and the next request begins, can't be known any more. Not `_close`:
-        # aiohttp would not even answer this request, if the one before it has just been answered.
-        self._broken = True
-        payload.set_exception(BadRequest("bad-body"))
-        return len(data)
+    def _feed_body(self, body: ArrivingBody, data: bytes) -> bytes:
+        """Give the body what belongs to it; what is left comes behind it."""
+        used = body.feed(data)
+        # Not `_close`: aiohttp would not even answer this request, if the one before it has just
+        # been answered.
+        self._broken = body.broken
+        if body.over:
+            self._body = None
+        return data[used:]
 
     # -- between an answer and the next request
 
@@ -450,15 +392,14 @@ class EdgeProtocol(RequestHandler):
 
     def _patience(self, now: float, unsent: int) -> float:
         """Seconds that the client still has before it must have taken more."""
-        before, self._unsent = self._unsent, (unsent, now)
-        if self._pace is None or before is None:
-            self._pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
-        else:
-            self._pace.note(now - before[1], max(0, before[0] - unsent))
-        if self._pace.left < _SHORTEST_WAIT:
+        if self._unsent is None:
+            pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
+            self._unsent = Unsent(pace, now, unsent)
+        left = self._unsent.patience(now, unsent)
+        if left < _SHORTEST_WAIT:
             self._server.count("reader-stalled")
             return 0.0
-        return self._pace.left
+        return left
 
     def _unsent_bytes(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
@@ -471,12 +412,7 @@ class EdgeProtocol(RequestHandler):
             return
         head_only = self._pending.startswith(b"HEAD ")
         self.transport.write(refused.render(self._server.clock(), head_only=head_only))
-        self._server.count_refused(refused.detail)
-        if self._server.on_refused is not None:
-            peer = self.transport.get_extra_info("peername")
-            client = str(peer[0]) if isinstance(peer, tuple) else "unknown"
-            line = self._pending[:_LOGGED_LINE].lstrip(b"\r\n").partition(b"\r\n")[0]
-            self._server.on_refused(client, line, refused)
+        self._server.note_refused(self.transport, self._pending, refused)
         self._end()
 
     def _end(self, *, idle: bool = False) -> None:

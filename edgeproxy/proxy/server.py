@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 _UNLIMITED = Capacity(connections=1 << 31, per_client=0, local_too=False, files=1 << 31)
 _SETTLES_SECONDS = 0.01
+_LOGGED_LINE = 8192
+"""Bytes of the start line of a refused request that the log is told."""
 _ROOM_SHARE = 16
 """Of the connections, the part that is closed at once where it idles and others wait."""
 
@@ -70,7 +72,7 @@ class EdgeServer(web.Server):
         super().__init__(self._answer_parsed)
         self.limits = limits
         self.clock = clock
-        self.on_refused = on_refused
+        self._on_refused = on_refused
         self.draining = False
         self._handler = handler
         self.fast: FastPath | None = None
@@ -220,10 +222,15 @@ class EdgeServer(web.Server):
         if self._tally is not None:
             self._tally.note(reason, more)
 
-    def count_refused(self, detail: str) -> None:
-        """Count a message that was no request."""
+    def note_refused(self, transport: asyncio.Transport, sent: bytes, refused: Refused) -> None:
+        """Note that what a client `sent` was no request, and was answered so."""
         if self._tally is not None:
-            self._tally.note_refused(detail)
+            self._tally.note_refused(refused.detail)
+        if self._on_refused is not None:
+            peer = transport.get_extra_info("peername")
+            client = str(peer[0]) if isinstance(peer, tuple) else "unknown"
+            line = sent[:_LOGGED_LINE].lstrip(b"\r\n").partition(b"\r\n")[0]
+            self._on_refused(client, line, refused)
 
     def make_room(self) -> None:
         """Close connections that idle, the oldest first: others wait to be taken in."""

@@ -14,10 +14,6 @@ from hypothesis import settings
 
 from tests.kit import EdgeProcess, RedisServer, ScriptedOrigin
 
-# How long an example takes says more of the machine than of what is tested.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
-
 StartEdge = Callable[..., Awaitable[EdgeProcess]]
 
 IN_MEMORY = Path("/dev/shm")
@@ -28,7 +24,8 @@ if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
     # Thousands of stores are made, synced and removed: on a disk that is half of the time.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
-# What is looked for at random in each run; `--hypothesis-profile=thorough` looks for long.
+# What is looked for at random in each run; `--hypothesis-profile=thorough` looks for long. How long
+# an example takes says more of the machine than of what is tested.
 settings.register_profile("suite", max_examples=50, deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile("suite")

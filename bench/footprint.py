@@ -29,7 +29,7 @@ from bench.servers import ORIGIN
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import read_row
 from edgeproxy.cache.memory import Entry, MemoryTier
-from edgeproxy.invalidation.journal import check_journal
+from edgeproxy.invalidation.journal_check import check_journal
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import FreshnessPolicy, assess_freshness
 

@@ -30,7 +30,7 @@ from bench.scenarios import PAGES, Scenario
 from bench.servers import ADMIN_TOKEN, ORIGIN, Server, edgeproxy
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.stored import BodyRef, StoredResponse
-from edgeproxy.invalidation.journal import check_journal
+from edgeproxy.invalidation.journal_check import check_journal
 from edgeproxy.semantics.key import KeyPolicy, cache_key
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,18 @@ settings.load_profile("untimed")
 
 StartEdge = Callable[..., Awaitable[EdgeProcess]]
 
+IN_MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Bytes that have to be free there: what tests write is small, and sparse where it isn't."""
+
+if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+    # Thousands of stores are made, synced and removed: on a disk that is half of the time.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+# What is looked for at random in each run; `--hypothesis-profile=thorough` looks for long.
+settings.register_profile("suite", max_examples=50, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("suite")
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -54,15 +68,9 @@ async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
         return edge
 
     yield start
-    try:
+    async with AsyncExitStack() as ending:
         for edge in started:
-            if edge.running:
-                await edge.stop()
-    finally:
-        for edge in started:
-            if edge.running:
-                await edge.kill()
-            edge.release()
+            ending.push_async_exit(edge)
 
 
 @pytest.fixture

@@ -30,14 +30,17 @@ def build_admin(
     tokens: Sequence[AdminToken],
     ready: Callable[[], Awaitable[list[str]]],
     workers: Callable[[], Sequence[WorkerState]],
+    warnings: Sequence[str] = (),
 ) -> web.Application:
     """The admin application of one worker.
 
     `ready()` names what is not ready yet, nothing when all is; `workers()` tells how each worker of
-    the node is. The workers answer alike: whichever
-    takes the connection, an invalidation is the node's.
+    the node is; `warnings` say what it can't do, though it serves. The workers answer alike:
+    whichever takes the connection, an invalidation is the node's.
     """
-    state = AdminState(edge, config, Authenticator(tokens), ready, workers, edge.now())
+    state = AdminState(
+        edge, config, Authenticator(tokens), ready, workers, edge.now(), tuple(warnings)
+    )
     app = web.Application(
         middlewares=[own_pages_only, problems, dialects], client_max_size=MAX_BODY
     )
@@ -64,7 +67,11 @@ async def _health(_: web.Request) -> web.Response:
 
 async def _readiness(request: web.Request) -> web.Response:
     """Every worker accepts, and the store is usable."""
-    missing = await request.app[STATE].ready()
+    state = request.app[STATE]
+    missing = await state.ready()
     if missing:
         return Problem(503, "; ".join(missing)).response()
+    if state.warnings:
+        # Readers are served, so whoever balances load goes on sending them.
+        return web.json_response({"status": "degraded", "warnings": state.warnings})
     return web.json_response({"status": "ready"})

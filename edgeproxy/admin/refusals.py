@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgeproxy.invalidation.journal import JournalError
-from edgeproxy.invalidation.service import TooManyRules
+from edgeproxy.invalidation.service import StoreError, TooManyRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 1.0
 """After so long rules that waited have been worked off."""
+_STORE_SECONDS = 5.0
+"""After so long a store that was damaged has been set aside."""
 
 
 class Why(Enum):
@@ -131,5 +133,9 @@ def refusal_of(error: Exception, what: str) -> Refused:
         # Such as a full disk. Which folder it is, is for the log alone.
         log.error("%s was not done: %s", what, error)
         return Refused(Why.UNUSABLE, "the journal can't be written: nothing was purged")
+    if isinstance(error, StoreError):
+        log.error("%s may not have been done: %s", what, error)
+        detail = "the store can't be used just now: try again"
+        return Refused(Why.UNUSABLE, detail, retry_after=_STORE_SECONDS)
     log.error("%s failed", what, exc_info=error)
     return Refused(Why.FAILED, "the edge failed; its log says how")

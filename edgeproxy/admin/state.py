@@ -38,6 +38,8 @@ class AdminState:
     workers: Callable[[], Sequence[WorkerState]]
     started: float
     """When this worker's began, in seconds since the epoch."""
+    warnings: Sequence[str] = ()
+    """What the node can't do, though it serves."""
     streams: int = 0
     """Live streams that are open."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
-import resource
-import select
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import lmdb
 from lmdb.verify import VerifyError, verify
+from msgspec.structs import replace
 
+from edgeproxy.cache.child import in_child
+from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import ID_SIZE, DamagedRow, body_path
@@ -31,16 +30,8 @@ VERIFIED_BYTES = 16 * 2**20
 _SECONDS = 0.1
 """For a look at rows: readers wait for it. What it does not see is checked when it is read."""
 _ALL = sys.maxsize
-_CHILD_SECONDS = 300.0
-
-_DAMAGE = (
-    lmdb.CorruptedError,
-    lmdb.IncompatibleError,
-    lmdb.InvalidError,
-    lmdb.PageNotFoundError,
-    lmdb.PanicError,
-    lmdb.VersionMismatchError,
-)
+_ROWS = 1000
+"""How many rows have their times set right in one transaction."""
 
 
 class Finding(NamedTuple):
@@ -54,56 +45,49 @@ class Damaged(Exception):
     """The index is not what was written, or not this store's."""
 
 
-def check_in_child(responses: Path, bodies: Path, max_bytes: int, journal_id: bytes) -> Finding:
+def check_in_child(
+    responses: Path, bodies: Path, max_bytes: int, journal_id: bytes, step: float = 0.0
+) -> Finding:
     """`check_index` in a process of its own: a damaged file can kill the one that maps it.
 
     That process is forked, so the caller must have no other threads, nor that index open.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            # To die of what it reads is one of its answers, and nothing to make a noise about.
-            faulthandler.disable()
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            finding = check_index(responses, bodies, max_bytes, journal_id)
-            os.write(writing, json.dumps(finding).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        in_time = select.select([pipe], [], [], _CHILD_SECONDS)[0]
-        if not in_time:
-            os.kill(child, signal.SIGKILL)
-        report = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if not in_time:
+    told = in_child(
+        lambda: json.dumps(check_index(responses, bodies, max_bytes, journal_id, step)).encode()
+    )
+    if not told.in_time:
         return Finding("damaged", "it can't be read to its end")
-    if not report:
-        return Finding("damaged", f"reading it ends in signal {os.WTERMSIG(status)}")
-    verdict, reason = json.loads(report)
+    if not told.report:
+        return Finding("damaged", f"reading it ends in signal {told.signal}")
+    verdict, reason = json.loads(told.report)
     return Finding(verdict, reason)
 
 
-def check_index(responses: Path, bodies: Path, max_bytes: int, journal_id: bytes) -> Finding:
-    """Check the index in `responses`, made where there is none, and clear what was left over."""
+def check_index(
+    responses: Path, bodies: Path, max_bytes: int, journal_id: bytes, step: float = 0.0
+) -> Finding:
+    """Check the index in `responses`, made where there is none, and clear what was left over.
+
+    The clock that its times are from has since been stepped by so many seconds.
+    """
     try:
         _check_pages(responses / "data.mdb")
         index = Index(responses, max_bytes, journal_id)
         try:
             _check_rows(index)
             _clear_left_over(index, bodies)
+            if step:
+                _set_times_right(index, step)
         finally:
             index.close()
     except Damaged as error:
         return Finding("damaged", str(error))
     except StoreUnusable as error:
         # Without a cause it says that the index is another version's, or another journal's.
-        damaged = error.__cause__ is None or isinstance(error.__cause__, _DAMAGE)
+        damaged = error.__cause__ is None or isinstance(error.__cause__, DAMAGE)
         return Finding("damaged" if damaged else "unusable", str(error))
     except (lmdb.Error, OSError) as error:
-        return Finding("damaged" if isinstance(error, _DAMAGE) else "unusable", str(error))
+        return Finding("damaged" if isinstance(error, DAMAGE) else "unusable", str(error))
     except Exception as error:
         # Whatever it is, it comes from what was read.
         return Finding("damaged", repr(error))
@@ -174,3 +158,25 @@ def _is_body(name: str, index: Index, txn: Txn) -> bool:
     except ValueError:
         return False
     return txn.get(body_id, db=index.bodies) is not None if body_id else False
+
+
+def _set_times_right(index: Index, step: float) -> None:
+    following: bytes | None = b"\0"
+    while following is not None:
+        rows, following = index.walk(following, _ROWS)
+        try:
+            with index.writing() as txn:
+                for stored in rows:
+                    index.mark(txn, _stepped(stored, step), stored)
+        except lmdb.Error as error:
+            raise Damaged(f"its times can't be set right: {error}") from error
+
+
+def _stepped(stored: StoredResponse, step: float) -> StoredResponse:
+    due = stored.deleted_from
+    return replace(
+        stored,
+        request_time=stored.request_time + step,
+        response_time=stored.response_time + step,
+        deleted_from=due + step if due else due,
+    )

@@ -22,6 +22,18 @@ log = logging.getLogger(__name__)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.IncompatibleError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+"""What LMDB raises where a file is not what it wrote."""
+READ_DAMAGE = (*DAMAGE, lmdb.BadTxnError, lmdb.CursorFullError)
+"""The same for a transaction that only reads, and has done nothing before."""
+
 _CALM = 10.0
 """Seconds without a failure after which a folder that takes something in counts as good again."""
 _READER_BYTES = 64
@@ -61,9 +73,16 @@ class WriteWatch:
     """Says once that a store can't be written, however many responses that concerns, and once that
     it can be again. Any thread may call it."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Callable[[], float] = monotonic,
+        on_damage: Callable[[str], None] | None = None,
+    ) -> None:
+        """`on_damage` is told of what a store that is whole would not do, in words."""
         self._directory = directory
         self._clock = clock
+        self._on_damage = on_damage
         self._failing = False
         self._failed_at = 0.0
         self._lock = threading.Lock()
@@ -71,6 +90,7 @@ class WriteWatch:
     def failed(self, error: StoreError) -> None:
         """Something could not be written: this is told of from here on, so nobody else needs to."""
         error.told = True
+        self.look_at(error.__cause__)
         with self._lock:
             self._failed_at = self._clock()
             first, self._failing = not self._failing, True
@@ -79,6 +99,13 @@ class WriteWatch:
                 "the store in %s can't be written (%s): responses are passed on and not stored",
                 self._directory, error,
             )  # fmt: skip
+
+    def look_at(self, error: BaseException | None, *, first_read: bool = False) -> None:
+        """Something that may be damage has gone wrong; `first_read`: with the first thing that its
+        transaction read."""
+        damage = READ_DAMAGE if first_read else DAMAGE
+        if isinstance(error, damage) and self._on_damage is not None:
+            self._on_damage(f"the store in {self._directory} is damaged: {error}")
 
     def written(self) -> None:
         """Something was stored."""

@@ -174,6 +174,12 @@ class Index:
             more = cursor.next()
         return ids
 
+    def copies(self, target_id: bytes, *, but: bytes) -> int:
+        """How many keys of `cb:` copies a target has, without that one."""
+        with self.reading() as txn, txn.cursor(self.busters) as cursor:
+            known = cursor.set_key_dup(target_id, but)
+            return cursor.count() - known if cursor.set_key(target_id) else 0
+
     def find(self, primary: bytes) -> tuple[list[StoredResponse], list[bytes]]:
         """The responses under a key, and the ids of its damaged rows."""
         found: list[StoredResponse] = []

@@ -22,8 +22,9 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -48,6 +49,18 @@ _SET_ASIDE = "damaged-"
 _LOCK_SECONDS = 10.0
 """How long to wait for the workers of a supervisor that was killed; they notice, and end."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_STEP_SECONDS = 1.0
+"""By how much the system's clock may have been stepped without a word of it: ages are whole
+seconds."""
+
+
+class Moment(NamedTuple):
+    """A point in time by two clocks, both in seconds."""
+
+    wall: float
+    """Since the epoch: a clock that can be set."""
+    elapsed: float
+    """Since the machine's boot: one that can't."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -58,6 +71,10 @@ class _State(msgspec.Struct, frozen=True):
     """Where they are: "files", or which Redis."""
     boot: str
     clean: bool
+    wall: float = 0.0
+    """The node's clock when this was written; 0 where nobody noted it."""
+    elapsed: float = 0.0
+    """As in `Moment`, at the same time."""
 
 
 @dataclass
@@ -71,6 +88,8 @@ class Prepared:
     """What people should know: what was set aside, and why."""
     lock: int
     _state: _State | None = field(repr=False)
+    _again: Callable[[str | None], Prepared] = field(repr=False)
+    _clock: Callable[[], Moment] = field(repr=False)
 
     def close(self, *, clean: bool) -> None:
         """Let go of the folder; `clean`: all workers have closed the store.
@@ -82,17 +101,39 @@ class Prepared:
         if clean and self._state is not None:
             with suppress(OSError):
                 _sync(self.directory / RESPONSES / "data.mdb")
-                _write_state(self.directory, msgspec.structs.replace(self._state, clean=True))
+                _write_state(self.directory, _at(self._clock(), self._state, clean=True))
         os.close(self.lock)
         self.lock = -1
 
+    def renew(self, distrust: str | None) -> Prepared:
+        """What has become of the folder, now that all workers have ended: the same once more.
 
-def prepare_store(config: Config, directory: Path, check_journal: CheckJournal) -> Prepared:
+        `distrust`: why the responses can't be trusted, where that is known already. The caller goes
+        on with what this gives. Raises StoreUnusable, and then still has the lock.
+        """
+        try:
+            return self._again(distrust)
+        except OSError as error:
+            raise _unusable(self.directory, error) from error
+
+
+def prepare_store(
+    config: Config,
+    directory: Path,
+    check_journal: CheckJournal,
+    clock: Callable[[], Moment],
+    *,
+    distrust: str | None = None,
+) -> Prepared:
     """Lock the folder, and see to it that what is in it can be relied on.
 
     `check_journal` is given the journal's folder, and gives the journal's id, or what is wrong with
     it; where there is none it makes one. What can't be trusted is set aside, and a message says so:
     the store begins empty then. Without its journal, no stored response can be trusted.
+
+    `clock` is the node's. Where the system's was stepped since the store was last open, the times
+    in it are set right, so that ages go on as if it had not been; where nobody can tell by how much
+    it was set back, what is stored can't be trusted. `distrust`: another reason for that.
 
     The caller must have no other threads: it is forked. Raises StoreInUse and StoreUnusable.
     """
@@ -100,18 +141,26 @@ def prepare_store(config: Config, directory: Path, check_journal: CheckJournal) 
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = _take_lock(directory)
     except OSError as error:
-        raise StoreUnusable(f"can't use the folder {directory}: {error.strerror}") from error
+        raise _unusable(directory, error) from error
     try:
-        return _prepare(config, directory, check_journal, lock)
+        return _prepare(config, directory, check_journal, clock, lock, distrust)
     except OSError as error:
         os.close(lock)
-        raise StoreUnusable(f"can't use the folder {directory}: {error.strerror}") from error
+        raise _unusable(directory, error) from error
     except BaseException:
         os.close(lock)
         raise
 
 
-def _prepare(config: Config, directory: Path, check_journal: CheckJournal, lock: int) -> Prepared:
+def _prepare(
+    config: Config,
+    directory: Path,
+    check_journal: CheckJournal,
+    clock: Callable[[], Moment],
+    lock: int,
+    distrust: str | None,
+) -> Prepared:
+    again = partial(_prepare, config, directory, check_journal, clock, lock)
     messages = []
     journal = check_journal(directory / JOURNAL)
     if isinstance(journal, str):
@@ -123,22 +172,28 @@ def _prepare(config: Config, directory: Path, check_journal: CheckJournal, lock:
         shutil.rmtree(leftover, ignore_errors=True)
     place = _place(config)
     if place is None:
-        return Prepared(directory, journal, messages, lock, None)
+        return Prepared(directory, journal, messages, lock, None, again, clock)
     # What LMDB knows of readers and writers is of no use without them, and may be damaged too. On a
     # disk that is full, what follows can have its blocks.
     (directory / RESPONSES / "lock.mdb").unlink(missing_ok=True)
-    state = _State(FORMAT, place, _boot(), clean=False)
-    reason = _distrust(directory, state)
+    state = _at(clock(), _State(FORMAT, place, _boot(), clean=False))
+    known = _known(directory, state)
+    reason = known if isinstance(known, str) else distrust if known else None
     if reason is None:
-        _write_state(directory, state)
-        reason = _check(directory, config.store.max_bytes, journal)
+        step = _stepped(known, state) if isinstance(known, _State) else 0.0
+        # Nobody can rely on times of which only some have been set right.
+        _write_state(directory, msgspec.structs.replace(state, boot="") if step else state)
+        reason = _check(directory, config.store.max_bytes, journal, step)
+        if step and reason is None:
+            messages.append(_told_of_step(directory, step))
+            _write_state(directory, state)
     if reason is not None:
         messages.append(_set_aside(directory, reason, (RESPONSES, BODIES)))
         _write_state(directory, state)
         reason = _check(directory, config.store.max_bytes, journal)
         if reason is not None:
             raise StoreUnusable(f"can't make an index in {directory}: {reason}")
-    return Prepared(directory, journal, messages, lock, state)
+    return Prepared(directory, journal, messages, lock, state, again, clock)
 
 
 def _place(config: Config) -> str | None:
@@ -151,8 +206,9 @@ def _place(config: Config) -> str | None:
     return None
 
 
-def _distrust(directory: Path, now: _State) -> str | None:
-    """Why what is in the folder can't be relied on, as far as that is known without a look."""
+def _known(directory: Path, now: _State) -> _State | str | None:
+    """What is known of what is in the folder, or why that can't be relied on, as far as that shows
+    without a look; None where there is nothing."""
     if not (directory / RESPONSES).exists():
         return None
     try:
@@ -167,12 +223,37 @@ def _distrust(directory: Path, now: _State) -> str | None:
         return f"its bodies are in {was.bodies}, not in {now.bodies}"
     if not was.clean and (was.boot != now.boot or not now.boot):
         return "the machine went down while it was open"
-    return None
+    if was.boot != now.boot and now.wall < was.wall - _STEP_SECONDS:
+        return "the system's clock is behind the time when it was closed: nothing has an age"
+    return was
 
 
-def _check(directory: Path, max_bytes: int, journal_id: bytes) -> str | None:
+def _stepped(was: _State, now: _State) -> float:
+    """By how many seconds the system's clock was stepped in between, forward or (negative) back.
+
+    0 where it wasn't, or nobody can tell.
+    """
+    if not was.wall or was.boot != now.boot:
+        return 0.0
+    step = (now.wall - was.wall) - (now.elapsed - was.elapsed)
+    return step if abs(step) > _STEP_SECONDS else 0.0
+
+
+def _told_of_step(directory: Path, step: float) -> str:
+    where = "back" if step < 0 else "forward"
+    return (
+        f"the system's clock was set {where} by {abs(step):.0f} s since the store in {directory} "
+        "was last opened: ages go on as if it had not been"
+    )
+
+
+def _at(moment: Moment, state: _State, **changes: bool) -> _State:
+    return msgspec.structs.replace(state, wall=moment.wall, elapsed=moment.elapsed, **changes)
+
+
+def _check(directory: Path, max_bytes: int, journal_id: bytes, step: float = 0.0) -> str | None:
     """What is wrong with the index; raises StoreUnusable where nobody can tell."""
-    finding = check_in_child(directory / RESPONSES, directory / BODIES, max_bytes, journal_id)
+    finding = check_in_child(directory / RESPONSES, directory / BODIES, max_bytes, journal_id, step)
     if finding.verdict == "unusable":
         raise StoreUnusable(f"can't use {directory / RESPONSES}: {finding.reason}")
     return finding.reason if finding.verdict == "damaged" else None
@@ -191,6 +272,10 @@ def _set_aside(directory: Path, reason: str, names: Iterable[str]) -> str:
             moved.append(name)
     what = ", ".join(moved)
     return f"the store in {directory} can't be trusted: {reason}; {what} set aside in {target}"
+
+
+def _unusable(directory: Path, error: OSError) -> StoreUnusable:
+    return StoreUnusable(f"can't use the folder {directory}: {error.strerror}")
 
 
 def _take_lock(directory: Path) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.cache.bodies import Bodies, ReadBody
     from edgeproxy.cache.changes import Changes
+    from edgeproxy.cache.disk import WriteWatch
     from edgeproxy.cache.index import Index
     from edgeproxy.cache.stored import BodyRef, StoredResponse
     from edgeproxy.cache.writer import Writer
@@ -78,12 +79,15 @@ class StoredBody:
 class ReadSide:
     """Looks things up in an index, and reads bodies."""
 
-    def __init__(self, index: Index, bodies: Bodies, changes: Changes, writer: Writer) -> None:
+    def __init__(
+        self, index: Index, bodies: Bodies, changes: Changes, writer: Writer, watch: WriteWatch
+    ) -> None:
         """What turns out to be lost is removed by `changes`, through the `writer`."""
         self._index = index
         self._bodies = bodies
         self._changes = changes
         self._writer = writer
+        self._watch = watch
 
     def reachable(self, stored: StoredResponse) -> bool:
         """False while its body is known to be out of reach: then it is as good as not stored."""
@@ -95,10 +99,19 @@ class ReadSide:
             found, damaged = self._index.find(primary)
         except lmdb.Error as error:
             log.warning("%s can't be read: %s", self._index.directory, error)
+            self._watch.look_at(error, first_read=True)
             return ()
         for row_id in damaged:
             self._writer.submit(self._changes.row, row_id)
         return tuple(found)
+
+    def copies(self, stored: StoredResponse) -> int:
+        """How many `cb:` copies of a response's target are stored under other keys."""
+        try:
+            return self._index.copies(stored.target_id, but=stored.primary)
+        except lmdb.Error as error:
+            log.warning("%s can't be read: %s", self._index.directory, error)
+            return 0
 
     def read_inline(self, stored: StoredResponse) -> bytes | None:
         """The whole body, at once; None where that can't be: `read` knows why."""
@@ -142,6 +155,7 @@ class ReadSide:
         try:
             body = self._index.inline_body(ref.id)
         except lmdb.Error as error:
+            self._watch.look_at(error, first_read=True)
             raise BodyUnreachable(f"can't read the index: {error}") from error
         if body is None:
             raise BodyMissing(f"body {ref.id.hex()} is gone")

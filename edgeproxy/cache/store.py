@@ -31,6 +31,7 @@ def open_tier(
     worker: int,
     journal_id: bytes,
     clock: Callable[[], float],
+    on_damage: Callable[[str], None] | None = None,
 ) -> SharedTier:
     """The tier of one worker of the node, in a folder that `prepare_store` has seen to.
 
@@ -61,6 +62,7 @@ def open_tier(
         max_object_bytes=min(store.max_object_bytes, max_bytes),
         per_worker=per_worker,
         clock=clock,
+        on_damage=on_damage,
     )
 
 

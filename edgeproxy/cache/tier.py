@@ -64,7 +64,10 @@ class SharedTier(ReadSide):
         max_object_bytes: int,
         per_worker: bool,
         clock: Callable[[], float],
+        on_damage: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_damage` is told, by any thread, what is wrong with the index that was not when it was
+        opened: then it has to be set aside."""
         self.max_object_bytes = max_object_bytes
         """Longest body that is stored."""
         self.max_bytes = max_bytes
@@ -73,9 +76,9 @@ class SharedTier(ReadSide):
         self.per_worker = per_worker
         self._spools = spools
         self._clock = clock
-        self._watch = WriteWatch(spools.parent)
+        watch = WriteWatch(spools.parent, on_damage=on_damage)
         changes = Changes(index, max_bytes, clock)
-        super().__init__(index, bodies, changes, Writer(index, self._watch))
+        super().__init__(index, bodies, changes, Writer(index, watch), watch)
         self._touched: dict[bytes, tuple[float, int]] = {}
         self._siblings: dict[Path, Index] = {}
         self._siblings_lock = threading.Lock()
@@ -83,6 +86,10 @@ class SharedTier(ReadSide):
     def spool(self) -> Spool:
         """Room for a body on its way in."""
         return Spool(self._spools, INLINE_LIMIT, self._watch)
+
+    def look_at(self, error: StoreError) -> None:
+        """Something that may be damage has gone wrong with what the tier gave."""
+        self._watch.look_at(error.__cause__)
 
     async def probe(self) -> None:
         """Raises StoreError if the tier can't be used just now."""

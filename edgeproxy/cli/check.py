@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeproxy.config.describe import describe
 from edgeproxy.config.errors import ConfigError, Problem
 from edgeproxy.config.load import load_config
+from edgeproxy.runtime.folders import refusal
 from edgeproxy.runtime.tls import CertificateRefused, load_certificates
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ Read a configuration file (TOML) as `edgeproxy serve --config FILE` would, witho
 anything, and say in words what it means, defaults included.
 
 Whatever is wrong is named with its file, its key and what would be right: unknown keys, wrong
-types, impossible values, and certificates or keys that can't be read or don't belong together.
+types, impossible values, and certificates or keys that can't be read or don't belong together. It
+is also told if this user can't use the store's folder.
 """
 
 _EPILOG = """\
@@ -45,6 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     print(f"{arguments.file} can be used. It means:\n")
     print(describe(config), end="")
+    directory = config.store.directory
+    unusable = directory and refusal(directory)
+    if unusable:
+        print(f"\nThe edge would start, and keep nothing: {unusable}")
     return 0
 
 

@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _status(told: Mapping[str, Any]) -> Iterator[str]:
     store = told["store"]
     yield f"edgeproxy {shown(told['version'])}, up for {duration(told['uptime'])}"
+    for warning in told["warnings"]:
+        yield f"WARNING: {shown(warning)}"
     yield (
         f"store: {shown(store['kind'])}, {store['entries']} responses, "
         f"{size(store['bytes'])} of {size(store['max_bytes'])}"

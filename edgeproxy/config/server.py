@@ -204,6 +204,19 @@ class Store(Section):
         examples=["/var/lib/edgeproxy"],
     )
 
+    journal_records: scalars.Count = Field(
+        default=100_000,
+        description="most purges that the journal keeps once they have been dealt with, to be "
+        "looked at; the oldest go",
+        examples=[10_000],
+    )
+    journal_conditional: scalars.Count = Field(
+        default=1000,
+        description="most purges by pattern, or with a deadline, of one place that may wait to be "
+        "applied; one more is refused (503)",
+        examples=[200],
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Store:
         fit_object_size(self)
@@ -231,6 +244,12 @@ class Memory(Section):
         default=MIB,
         description="longest body that is kept in memory, rather than in the store",
         examples=["4MiB"],
+    )
+    uncacheable_keys: scalars.Count = Field(
+        default=65_536,
+        description="most URLs that each worker remembers as uncacheable; the one that was noted "
+        "longest ago goes",
+        examples=[10_000],
     )
 
     @model_validator(mode="after")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import fcntl
 import logging
 import os
-import resource
 import secrets
 import struct
 import zlib
@@ -18,16 +16,17 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
-from edgeproxy.cache.disk import allocate_lock_file, disk_error
+from edgeproxy.cache.disk import READ_DAMAGE, allocate_lock_file, disk_error
 from edgeproxy.cache.errors import UNREADABLE
-from edgeproxy.invalidation.head import HEAD_BYTES, SharedHead
 from edgeproxy.invalidation.record import Buster, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from lmdb import _StatDict
+
+    from edgeproxy.invalidation.head import SharedHead
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ KEPT_RECORDS = 100_000
 _MAP_BYTES = 4 << 30
 """Address space, not disk: the file grows with what is in it."""
 _TRIM_BYTES = _MAP_BYTES // 4
-"""Records beyond this many bytes are trimmed, though fewer than `KEPT_RECORDS` stay."""
+"""Records beyond this many bytes are trimmed, though fewer than are kept stay."""
 _TRIM_STEP = 1000
 _ROOM_BYTES = 1 << 20
 """Room for records that the file has beforehand: a full disk is no time to refuse a purge."""
@@ -74,10 +73,22 @@ class LocalJournal:
     to append makes visible.
     """
 
-    def __init__(self, directory: Path, head: SharedHead) -> None:
-        """Open or make it. Raises JournalDamaged, or JournalError where the folder is unusable."""
+    def __init__(
+        self,
+        directory: Path,
+        head: SharedHead,
+        on_damage: Callable[[str], None] | None = None,
+        *,
+        kept_records: int = KEPT_RECORDS,
+    ) -> None:
+        """Open or make it. Raises JournalDamaged, or JournalError where the folder is unusable.
+
+        `on_damage` is told, by any thread, each time that JournalDamaged is raised.
+        """
+        self._kept_records = kept_records
         self.directory = directory
         self._head = head
+        self._on_damage = on_damage
         self._waiting: list[tuple[Record, asyncio.Future[Record]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._cramped = False
@@ -215,7 +226,7 @@ class LocalJournal:
             with self._env.begin(self._records) as transaction:
                 stat = transaction.stat(self._records)
             # Never all of them: positions go on from the last.
-            surplus = stat["entries"] - KEPT_RECORDS
+            surplus = stat["entries"] - self._kept_records
             if _pages(stat) * stat["psize"] > _TRIM_BYTES:
                 surplus = max(surplus, stat["entries"] // 10)
             if surplus <= 0:
@@ -323,21 +334,22 @@ class LocalJournal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except JournalDamaged as error:
+            self._tell(error)
+            raise
         except _DAMAGE as error:
-            raise JournalDamaged(f"the journal in {self.directory} is damaged: {error}") from error
+            damaged = JournalDamaged(f"the journal in {self.directory} is damaged: {error}")
+            self._tell(damaged)
+            raise damaged from error
         except (lmdb.Error, OSError) as error:
             raise JournalError(f"the journal in {disk_error(error, self.directory)}") from error
 
+    def _tell(self, damaged: JournalDamaged) -> None:
+        if self._on_damage is not None:
+            self._on_damage(str(damaged))
 
-_DAMAGE = (
-    lmdb.CorruptedError,
-    lmdb.IncompatibleError,
-    lmdb.InvalidError,
-    lmdb.PageNotFoundError,
-    lmdb.PanicError,
-    lmdb.VersionMismatchError,
-    struct.error,
-)
+
+_DAMAGE = (*READ_DAMAGE, struct.error)
 
 
 def _pages(stat: _StatDict) -> int:
@@ -351,46 +363,3 @@ def _last(cursor: lmdb.Cursor) -> int:
 def _position(key: bytes | memoryview) -> int:
     position: int = _POSITION.unpack(key)[0]
     return position
-
-
-def check_journal(directory: Path) -> bytes:
-    """Read the whole journal in a folder, and give its id; an absent one is made.
-
-    It is read by a child process, because a damaged file can kill the process that maps it; the
-    caller must have no other threads. Raises JournalDamaged, or JournalError.
-    """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # It may well die of a signal, and need not make a fuss.
-        faulthandler.disable()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        try:
-            os.write(writing, _report(directory))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        report = pipe.read()
-    os.waitpid(child, 0)
-    kind, told = report[:1], report[1:]
-    if kind == _SOUND:
-        return told
-    if kind == _UNUSABLE:
-        raise JournalError(told.decode())
-    message = told.decode() or f"the journal in {directory} is damaged: it can't be read"
-    raise JournalDamaged(message)
-
-
-_SOUND, _UNUSABLE, _DAMAGED = b"+", b"!", b"-"
-
-
-def _report(directory: Path) -> bytes:
-    try:
-        journal = LocalJournal(directory, SharedHead(memoryview(bytearray(HEAD_BYTES))))
-        journal.verify()
-    except JournalDamaged as error:
-        return _DAMAGED + str(error).encode()
-    except JournalError as error:
-        return _UNUSABLE + str(error).encode()
-    return _SOUND + journal.id

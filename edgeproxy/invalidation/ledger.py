@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import lmdb
 import msgspec
 
+from edgeproxy.cache.child import in_child
 from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.invalidation.journal import JournalError
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEDGER = "ledger"
+"""Its folder's name in the state directory."""
 KEPT_SECONDS = 86_400.0
 """How long an answer is kept for its idempotency key."""
 KEPT_KEYS = 1000
@@ -188,6 +191,13 @@ class Ledger:
 
         self._write(forget)
 
+    def read_through(self) -> None:
+        """Read all of it."""
+        with self._errors(), self._env.begin() as transaction:
+            for db in (self._calls, self._windows, self._keys, self._order):
+                for _ in transaction.cursor(db):
+                    pass
+
     def close(self) -> None:
         """Close; the last worker to do so leaves all of it on the disk."""
         with self._errors():
@@ -286,6 +296,23 @@ class Ledger:
 
     def __str__(self) -> str:
         return f"the ledger in {self.directory}"
+
+
+def check_ledger(directory: Path) -> None:
+    """Empty a ledger that can't be read to its end; for when nobody has it open.
+
+    The caller must have no other threads.
+    """
+
+    def read() -> bytes:
+        ledger = Ledger(directory)
+        ledger.read_through()
+        ledger.close()
+        return b"whole"
+
+    if directory.exists() and not in_child(read).report:
+        log.warning("the ledger in %s is damaged, and empty now", directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _boot() -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.cache.errors import StoreError as StoreError  # what a count may raise
 from edgeproxy.invalidation.counting import ENOUGH, Count
 from edgeproxy.invalidation.ranking import most_used
 from edgeproxy.invalidation.record import Buster, Record
@@ -92,6 +93,9 @@ class InvalidationService:
         clock: Callable[[], float],
         maybe_in_flight: Callable[[bytes], bool],
         refresh: Callable[[str, str, Sequence[StoredResponse]], Job],
+        *,
+        max_conditional: int = MAX_CONDITIONAL,
+        on_refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`maybe_in_flight`: False when no worker of the node fetches a target (by its id).
 
@@ -104,6 +108,8 @@ class InvalidationService:
         self._clock = clock
         self._maybe_in_flight = maybe_in_flight
         self._refresh = refresh
+        self._max_conditional = max_conditional
+        self._on_refused = on_refused
         self._counting = asyncio.Semaphore(_COUNTS)
 
     async def purge(
@@ -211,10 +217,12 @@ class InvalidationService:
         )
         for selector in draft.selectors:
             place = (selector.site, selector.environment, selector.key_name, selector.key())
-            if places[place] and self._view.conditional(selector) + places[place] > MAX_CONDITIONAL:
+            waiting = self._view.conditional(selector) + places[place]
+            if places[place] and waiting > self._max_conditional:
+                self._on_refused("too-many-rules")
                 raise TooManyRules(
-                    f"{MAX_CONDITIONAL} invalidations with conditions or deadlines wait to be "
-                    f'applied to the store of site "{selector.site}": try again in a second'
+                    f"{self._max_conditional} invalidations with conditions or deadlines wait to "
+                    f'be applied to the store of site "{selector.site}": try again in a second'
                 )
 
     def _concerned(self, selector: Selector) -> bool:

@@ -98,6 +98,7 @@ class Sweeper:
                     await asyncio.sleep(_INTERVAL)
                 except StoreError as error:
                     # Such as a full disk: the rules do until there is room again.
+                    self._tier.look_at(error)
                     warn(log, error, "the sweep failed, and is tried again: %s", error)
                     await asyncio.sleep(_FAILURE_PAUSE)
                 except Exception:

@@ -100,6 +100,8 @@ class Flight:
         """The request to the origin is on its way: who joins now came after it."""
         self.followed = False
         """What it brings, another worker fetched."""
+        self.detail: str | None = None
+        """Which limit it met, for Cache-Status."""
         self.readers = 0
         """How many requests wait on it: the collapsing factor, and what a waiter limit bounds."""
         self._keep_bytes = keep_bytes

@@ -17,7 +17,7 @@ from edgeproxy.invalidation.compaction import compact
 from edgeproxy.invalidation.head import SharedHead
 from edgeproxy.invalidation.jobs import Jobs
 from edgeproxy.invalidation.journal import LocalJournal
-from edgeproxy.invalidation.ledger import Ledger
+from edgeproxy.invalidation.ledger import LEDGER, Ledger
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
@@ -92,6 +92,8 @@ class Place:
     """What checks say of the origins."""
     files: int
     """How many files it may have open."""
+    on_damage: Callable[[str], None] | None = None
+    """Told, by any thread, what is damaged of what is in `directory`."""
 
 
 class Edge:
@@ -116,8 +118,10 @@ class Edge:
         self._access_log = access_log
         self._closing = AsyncExitStack()
         self._memory = MemoryTier(config.memory.max_bytes)
-        self._uncacheable = UncacheableKeys()
         self.tally = Tally(place.tallies, place.worker)
+        self._uncacheable = UncacheableKeys(
+            config.memory.uncacheable_keys, lambda: self.tally.note("uncacheable")
+        )
         self._backoff = RefreshBackoff()
         self._purger: Purger | None = None
         self._compacting: asyncio.Task[Compacted] | None = None
@@ -129,7 +133,10 @@ class Edge:
         """
         config, place, clock = self._config, self._place, self._clock
         head = SharedHead(place.head)
-        journal = LocalJournal(place.directory / "journal", head)
+        kept = config.store.journal_records
+        journal = LocalJournal(
+            place.directory / "journal", head, place.on_damage, kept_records=kept
+        )
         self._closing.push_async_callback(journal.close)
         self.tier = open_tier(
             config,
@@ -137,6 +144,7 @@ class Edge:
             worker=place.worker,
             journal_id=place.journal_id,
             clock=clock,
+            on_damage=place.on_damage,
         )
         self._closing.push_async_callback(self.tier.close)
         settle_if_empty(self.tier, head)
@@ -156,8 +164,10 @@ class Edge:
             clock,
             maybe_in_flight=concerned,
             refresh=self._refresh_ahead,
+            max_conditional=config.store.journal_conditional,
+            on_refused=self.tally.note,
         )
-        self.ledger = Ledger(place.directory / "ledger")
+        self.ledger = Ledger(place.directory / LEDGER)
         self._closing.callback(self.ledger.close)
         claims = Claims(place.runtime_dir / "claims")
         self._closing.callback(claims.close)
@@ -173,6 +183,7 @@ class Edge:
                 lookup=lookup,
                 incomplete=incomplete,
                 view=self.view,
+                tally=self.tally,
                 claims=claims,
                 peers=place.runtime_dir,
                 clock=clock,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body
+from edgeproxy.proxy.errors import OriginProtocolError
 from edgeproxy.proxy.refused import RETRY_AFTER
 from edgeproxy.proxy.rendering import VERCEL, answer_head, told, told_lines
-from edgeproxy.proxy.tunnel import splice
+from edgeproxy.proxy.tunnel import splice, switched_as_asked
 from edgeproxy.proxy.wire import REASONS, ResponseWriter
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.dates import format_http_date
@@ -129,6 +130,10 @@ class Exchange:
         self, answer: OriginAnswer, cache_status: CacheStatus, idle_seconds: float
     ) -> None:
         """Hand a 101 on, and copy bytes both ways until one side has had enough."""
+        asked = b"" if self.request is None else self.request.upgrade
+        if not switched_as_asked(asked, answer.response.fields):
+            answer.response.abort()
+            raise OriginProtocolError("the origin switched to a protocol that nobody asked for")
         origin, from_origin = answer.response.upgrade()
         try:
             # Upgrade is for this connection (RFC 9110 7.8), which is the other one's now.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.pool import OriginPool
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.retrieving import Retrieving
+    from edgeproxy.proxy.tally import Tally
     from edgeproxy.semantics.fields import Fields
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class FetchParts:
     lookup: Lookup
     incomplete: Incomplete
     view: JournalView
+    tally: Tally
     claims: Claims
     peers: Path
     clock: Callable[[], float]
@@ -112,6 +114,7 @@ class Fetching:
                 flight = None if alone else self.find_flight(key)
         if flight is not None and flight.readers < request.policy.max_waiters:
             return flight, False
+        crowded = None if flight is None else "too-many-waiters"
         tier, target = self._parts.tier, request.key
         expected = Expected(
             target.site,
@@ -123,6 +126,9 @@ class Fetching:
         )
         position = self._parts.view.catch_up()
         flight = Flight(tier.spool(), tier.max_object_bytes, expected, position, part)
+        if crowded is not None:
+            flight.detail = crowded
+            self._parts.tally.note(crowded)
         if not alone:
             self._flights[key] = flight
         task = asyncio.create_task(self._fly(flight, key, alone, request, pool, found))

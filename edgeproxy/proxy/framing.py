@@ -25,6 +25,8 @@ _REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])\r\n"
 )
 _METHOD_START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+# RFC 9112 2.2: what may stand before a request line.
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 # An empty line after a line that ends in LF alone: no head of HTTP (RFC 9112 2.2), though some
 # parsers take it for one.
 _BARE_LF_END: Final = re.compile(rb"\n\r?\n")
@@ -86,6 +88,11 @@ def read_head(head: bytes, max_fields: int) -> RequestHead:
         None if known else method.decode(),
         None if target.isascii() else target.decode("utf-8", "surrogateescape"),
     )
+
+
+def without_empty_lines(data: bytes) -> bytes:
+    """What follows the empty lines before a request line (RFC 9112 2.2)."""
+    return _EMPTY_LINES.sub(b"", data, count=1)
 
 
 def check_beginning(beginning: bytes) -> None:
@@ -190,6 +197,20 @@ def asks_to_close(message: RawRequestMessage) -> bool:
     return any(
         option.strip(" \t").lower() == "close" for line in lines for option in line.split(",")
     )
+
+
+def expects_continue(message: RawRequestMessage) -> bool:
+    """Whether the client asks to be told to send the body (RFC 9110 10.1.1); HTTP/1.0 can't.
+
+    Raises `Refused` where it expects anything else, or says so in any other way: two readers of
+    that could wait for two things.
+    """
+    lines = message.headers.getall(hdrs.EXPECT, ())
+    if not lines or message.version.minor == 0:
+        return False
+    if len(lines) > 1 or lines[0].strip(" \t").lower() != "100-continue":
+        raise Refused(417, "expectation-unknown")
+    return True
 
 
 def body_framing(message: RawRequestMessage) -> LengthBody | ChunkedBody | None:

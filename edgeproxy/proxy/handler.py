@@ -316,11 +316,12 @@ class Handler:
                         request.fields, Fields(response.fields)
                     ):
                         return _Again(vary, whole=True)
+                    limit = flight.detail if own_fetch else None
                     status_ = CacheStatus(
                         fwd=decision.fwd,
                         stored=True,
                         collapsed=not own_fetch,
-                        detail=decision.detail if isinstance(decision, Revalidate) else None,
+                        detail=decision.detail if isinstance(decision, Revalidate) else limit,
                     )
                     return await self._hand_out(exchange, request, flight, outcome, status_, vary)
 

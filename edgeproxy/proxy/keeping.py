@@ -145,6 +145,16 @@ class Keeping:
         ranged = as_part(response)
         return ("" if ranged else "content-range"), ranged
 
+    def crowds_out(self, policy: SitePolicy, response: StoredResponse) -> str | None:
+        """Which limit of a URL's copies takes another one's place away for this response."""
+        if response.selecting:
+            others = self._lookup.all_stored(response.primary)
+            if sum(each.id != response.id for each in others) >= policy.max_variants:
+                return "variant-limit"
+        if response.buster and self._tier.copies(response) >= policy.max_busters:
+            return "buster-limit"
+        return None
+
     async def put(
         self,
         spool: Spool,

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
@@ -14,8 +18,10 @@ class UncacheableKeys:
     Bounded: the key that was noted longest ago goes first.
     """
 
-    def __init__(self, capacity: int = 65536) -> None:
+    def __init__(self, capacity: int, on_drop: Callable[[], None]) -> None:
+        """`on_drop` is called for each key that goes before its time."""
         self._capacity = capacity
+        self._on_drop = on_drop
         self._until: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
     def note(self, primary: bytes, until: float, reason: str) -> None:
@@ -24,6 +30,7 @@ class UncacheableKeys:
         self._until.move_to_end(primary)
         while len(self._until) > self._capacity:
             self._until.popitem(last=False)
+            self._on_drop()
 
     def forget(self, primary: bytes) -> None:
         self._until.pop(primary, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from aiohttp import TCPConnector
+from aiohttp import TCPConnector, _http_parser
 from aiohttp.client_proto import ResponseHandler
 
 from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError, OriginTimedOut
@@ -29,6 +29,10 @@ _MAX_HEAD: Final = 262_144
 _MAX_FIELD: Final = 65_536
 _MAX_FIELDS: Final = 500
 _NEVER: Final = -1
+
+# aiohttp reads responses leniently (bare LF, folded lines, blanks behind a chunk's size) unless it
+# believes that it is being debugged. There is no other way to ask for strictness.
+_http_parser.DEBUG = True  # type: ignore[attr-defined]
 
 
 class OriginProtocol(ResponseHandler):
@@ -163,6 +167,10 @@ class OriginProtocol(ResponseHandler):
             return
         if data and not self.answered:
             self.answered = True
+            if not data.startswith(b"H"):
+                # The parser passes over line ends before a status line (RFC 9112 2.2 has none).
+                self.fail(OriginProtocolError("the origin's response is not HTTP"))
+                return
             whole = whole_response(data, head_only=self._head_only) if self._plain else None
             if whole is not None:
                 self._whole = True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeproxy.cache.errors import BodyMissing
+from edgeproxy.cache.errors import UNREADABLE, BodyMissing
 from edgeproxy.cache.stored import StoredResponse
 from edgeproxy.proxy.collapsing import Flight, Shared, Stored, Unshared
 from edgeproxy.proxy.errors import EdgeError, PeerLost
@@ -189,7 +189,7 @@ async def follow(directory: Path, pid: int, key: bytes) -> Followed | None:
             return Followed(Unshared(None, told.status, told.detail), None)
         if kind == _FAILED:
             raise _remote_failure(payload)
-    except (OSError, asyncio.IncompleteReadError) as error:
+    except (OSError, asyncio.IncompleteReadError, *UNREADABLE) as error:
         raise PeerLost from error
     finally:
         if not body:
@@ -209,7 +209,7 @@ async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> A
                 raise _remote_failure(payload)
             else:
                 raise PeerLost
-    except (OSError, asyncio.IncompleteReadError) as error:
+    except (OSError, asyncio.IncompleteReadError, *UNREADABLE) as error:
         raise PeerLost from error
     finally:
         writer.close()

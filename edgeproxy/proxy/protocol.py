@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import hdrs
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
@@ -14,8 +13,10 @@ from edgeproxy.proxy.framing import (
     asks_to_close,
     body_framing,
     check_beginning,
+    expects_continue,
     read_head,
     too_large,
+    without_empty_lines,
 )
 from edgeproxy.proxy.lingering import Lingering, reset
 from edgeproxy.proxy.pace import Pace
@@ -273,10 +274,11 @@ class EdgeProtocol(RequestHandler):
     # -- reading
 
     def _read_requests(self, data: bytes) -> None:
-        # RFC 9112 2.2: empty lines before a request line are passed over.
-        data = (self._pending + data).lstrip(b"\r\n")
+        data = self._pending + data
+        if data.startswith(b"\r"):
+            data = without_empty_lines(data)
         self._pending = data
-        if not data:
+        if data in (b"", b"\r"):
             return
         limit = self.limits.head_bytes
         end = data.find(HEAD_END)
@@ -319,7 +321,7 @@ class EdgeProtocol(RequestHandler):
         if len(messages) != 1:
             raise Refused(400, "bad-request")
         message, payload = messages[0]
-        body = body_framing(message)
+        body, expects = body_framing(message), expects_continue(message)
         if payload.is_eof() != (body is None):
             raise Refused(400, "bad-request")
         if asks_to_close(message):
@@ -330,11 +332,7 @@ class EdgeProtocol(RequestHandler):
             message = message._replace(path=head.target)
         self._body, self._payload = body, payload
         self._begin()
-        self.continue_due = (
-            body is not None
-            and message.version.minor == 1
-            and "100-continue" in message.headers.get(hdrs.EXPECT, "").lower()
-        )
+        self.continue_due = expects and body is not None
         self._messages.append((message, payload))
         waiter = self._waiter
         if waiter is not None and not waiter.done():

@@ -198,6 +198,7 @@ class Retrieving:
         judged = self.lookup.judge(response, request.policy, response.position)
         shared = Shared(response, origin.content_length, answer.fields, judged=judged)
         self.uncacheable.forget(request.key.primary)
+        flight.detail = flight.detail or self.keeping.crowds_out(request.policy, response)
         body = origin.take_whole()
         whole = origin.at_eof() if body is None else flight.take_whole(body)
         if not whole:

@@ -15,17 +15,20 @@ REASONS: Final = (
 
 REFUSALS: Final = (
     *("connections-full", "files-low", "too-many-connections", "idle-closed"),
-    *("overloaded", "origin-queue-full", "out-of-files"),
+    *("overloaded", "origin-queue-full", "out-of-files", "too-many-waiters", "too-many-rules"),
     *("head-timeout", "head-too-large", "target-too-long", "too-many-fields"),
     *("request-body-timeout", "reader-too-slow", "reader-stalled"),
     *("bad-request", "unknown-host", "method-not-allowed", "version-not-supported"),
 )
 """What clients were kept from; most are what `detail` says."""
 
+DROPPED: Final = ("uncacheable",)
+"""What a worker had to forget of what it remembers, to have room for something newer."""
+
 WORDS: Final = 48
 """64-bit words that a worker's counts take, with room for more reasons."""
 
-_INDEX: Final = {reason: number for number, reason in enumerate((*REASONS, *REFUSALS))}
+_INDEX: Final = {reason: number for number, reason in enumerate((*REASONS, *REFUSALS, *DROPPED))}
 
 
 class Tally:
@@ -53,6 +56,10 @@ class Tally:
     def refusals(self) -> dict[str, int]:
         """How often each refusal was."""
         return {reason: self._count(reason) for reason in REFUSALS}
+
+    def dropped(self) -> dict[str, int]:
+        """How much of each kind was forgotten."""
+        return {kind: self._count(kind) for kind in DROPPED}
 
     def _count(self, reason: str) -> int:
         at = _INDEX[reason]

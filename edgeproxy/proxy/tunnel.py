@@ -35,6 +35,16 @@ def _is_tunnelled(protocol: bytes) -> bool:
     return name.lower() not in _NOT_TUNNELLED
 
 
+def switched_as_asked(asked: bytes, chosen: Fields) -> bool:
+    """Whether the fields of a 101 name protocols that were asked for, and no other (RFC 9110 7.8).
+
+    `asked`: the request's Upgrade.
+    """
+    wanted = {each.lower() for each in list_members((asked,))}
+    names = {each.lower() for each in list_members(chosen.get_all(b"upgrade"))}
+    return bool(names) and names <= wanted
+
+
 async def splice(
     client: asyncio.Transport,
     origin: asyncio.Transport,

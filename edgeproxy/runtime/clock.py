@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from edgeproxy.cache.prepare import Moment
+
 _clock = time.clock_gettime
 
 
@@ -35,3 +37,8 @@ class Clock:
         """Seconds since the epoch."""
         # As `_elapsed` has it, without a call: a request asks some ten times.
         return self.wall + (_clock(time.CLOCK_BOOTTIME) - self.elapsed)
+
+    def moment(self) -> Moment:
+        """Now, by both clocks."""
+        elapsed = _elapsed()
+        return Moment(self.wall + (elapsed - self.elapsed), elapsed)

@@ -36,12 +36,22 @@ class Reopen(msgspec.Struct, frozen=True, tag="reopen"):
     """Supervisor: open log files anew, they may have been rotated."""
 
 
+class Damaged(msgspec.Struct, frozen=True, tag="damaged"):
+    """Worker: something in the state directory is not what was written."""
+
+    reason: str
+
+
+class Retire(msgspec.Struct, frozen=True, tag="retire"):
+    """Supervisor: end soon, and rely on nothing that is stored; another worker comes after you."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Supervisor: accept nothing more, finish what is in flight, and end."""
 
 
-ToWorker: TypeAlias = Reload | Reopen | Drain
-ToSupervisor: TypeAlias = Ready | Reloaded
+ToWorker: TypeAlias = Reload | Reopen | Retire | Drain
+ToSupervisor: TypeAlias = Ready | Reloaded | Damaged
 
 _READ_SIZE = 256 * 1024
 

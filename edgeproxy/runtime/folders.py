@@ -58,13 +58,25 @@ def make_private(directory: Path) -> None:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        usable = os.access(directory, os.R_OK | os.W_OK | os.X_OK)
+        refused = refusal(directory)
     except OSError as error:
         raise _refused(directory, error) from None
-    if not usable and os.statvfs(directory).f_flag & os.ST_RDONLY:
-        raise FolderRefused(errno.EROFS, f"{directory} can't be used: {os.strerror(errno.EROFS)}")
-    if not usable:
-        raise FolderRefused(0, f"{directory} can't be read and written by this user")
+    if refused is not None:
+        raise FolderRefused(0, refused)
+
+
+def refusal(directory: Path) -> str | None:
+    """Why this user can't use a folder, or can't make it where it is missing; None if he can."""
+    nearest = directory
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return f"{directory} can't be used: {nearest} is no folder"
+    if os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        return None
+    if os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        return f"{directory} can't be used: {os.strerror(errno.EROFS)}"
+    return f"{directory} can't be used: {nearest} can't be read and written by this user"
 
 
 def _make_parent(parent: Path) -> None:

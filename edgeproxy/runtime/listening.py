@@ -13,7 +13,7 @@ import logging
 import os
 import resource
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from edgeproxy.runtime.sockets import BACKLOG
@@ -135,17 +135,23 @@ class Listening:
         capacity = self._server.crowd.capacity
         if self._server.open_connections + more >= capacity.connections:
             return "connections-full"
-        if self._lowest_free() >= capacity.files:
+        # What pausing has given back, going on takes again before any connection gets some: a copy
+        # of each socket for TLS.
+        own = 0 if self._taking else sum(bool(options) for _, options in self._sockets)
+        if self._next_descriptor(own) >= capacity.files:
             return "files-low"
         return None
 
-    def _lowest_free(self) -> int:
-        """The lowest descriptor that is free: all below it are in use."""
-        try:
-            number = os.dup(self._sockets[0][0].fileno())
-        except OSError:
-            return 1 << 31
-        os.close(number)
+    def _next_descriptor(self, own: int) -> int:
+        """The one that a connection would have, if so many were taken before it."""
+        with ExitStack() as taken:
+            number = 0
+            for _ in range(own + 1):
+                try:
+                    number = os.dup(self._sockets[0][0].fileno())
+                except OSError:
+                    return 1 << 31
+                taken.callback(os.close, number)
         return number
 
     def _pause(self, why: str) -> None:

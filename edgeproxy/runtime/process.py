@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +22,32 @@ _TOLD_BY_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGU
 
 SIGNALS = (*_TOLD_BY_SUPERVISOR, signal.SIGCHLD)
 """What a supervisor handles."""
+
+
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+_MANY, _SECONDS = 3, 60.0
+
+
+class Crashes:
+    """Tells which deaths of workers are likely due to what is stored.
+
+    LMDB reads its file as memory. Where that is cut short, or the disk fails, this is SIGBUS; where
+    it is something else than LMDB wrote, a crash, but others crash, too, if not so often.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: deque[float] = deque(maxlen=_MANY)
+
+    def blame_store(self, status: int) -> bool:
+        """Whether what is stored is to blame, now that a worker ended with this exit status."""
+        if status == -signal.SIGBUS:
+            return True
+        if -status not in _CRASHES:
+            return False
+        now = self._clock()
+        self._times.append(now)
+        return len(self._times) == _MANY and now - self._times[0] < _SECONDS
 
 
 @dataclass(slots=True)

@@ -10,15 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeproxy.cache.prepare import prepare_store
 from edgeproxy.config.sizes import format_size
-from edgeproxy.invalidation.journal import JournalDamaged, check_journal
+from edgeproxy.config.urls import LmdbStore
 from edgeproxy.proxy.scanning import COMPILED
 from edgeproxy.runtime import logs
-from edgeproxy.runtime.folders import RunFolder, make_private
+from edgeproxy.runtime.clock import Clock
+from edgeproxy.runtime.folders import RunFolder
 from edgeproxy.runtime.listening import raise_file_limit
 from edgeproxy.runtime.settings import TOKEN_VARIABLE, FallbackToken
 from edgeproxy.runtime.sockets import ListeningSockets, listen
+from edgeproxy.runtime.state import NodeState
 from edgeproxy.runtime.supervisor import Premises, Supervisor
 from edgeproxy.runtime.tls import load_certificates
 
@@ -57,31 +58,30 @@ def run(
         runtime_folder = RunFolder(config.runtime_dir, "run-")
         stack.callback(runtime_folder.remove)
         directory = _state_directory(stack, config)
-        prepared = prepare_store(config, directory, _check_journal)
-        stack.callback(prepared.close, clean=False)
-        for message in prepared.messages:
-            log.warning("%s", message)
+        clock = Clock.start()
+        state = NodeState(config, directory, runtime_folder.real_path, clock)
+        stack.callback(state.close, clean=False)
         premises = Premises(
             public=public,
             admin=admin,
-            directory=directory,
+            state=state,
             runtime_dir=runtime_folder.path,
-            journal_id=prepared.journal_id,
+            clock=clock,
         )
 
         def on_ready() -> None:
             for line in _addresses(config, premises):
                 announce(line)
-            announce(_where_stored(config, directory))
+            announce(_where_stored(state))
 
         supervisor = Supervisor(
-            token.complete(config),
+            token.complete(state.config),
             premises,
             reread=None if reread is None else lambda: token.complete(reread()),
             on_ready=on_ready,
         )
         status = supervisor.run()
-        prepared.close(clean=supervisor.ended_well)
+        state.close(clean=supervisor.ended_well)
         return status
 
 
@@ -97,15 +97,7 @@ def _state_directory(stack: ExitStack, config: Config) -> Path:
         folder = RunFolder(Path(tempfile.gettempdir()), f"edgeproxy-state-{os.getuid()}-")
         stack.callback(folder.remove)
         return folder.real_path
-    make_private(directory)
     return directory
-
-
-def _check_journal(directory: Path) -> bytes | str:
-    try:
-        return check_journal(directory)
-    except JournalDamaged as error:
-        return str(error)
 
 
 def _addresses(config: Config, premises: Premises) -> Iterator[str]:
@@ -122,8 +114,10 @@ def _urls(scheme: str, listening: ListeningSockets) -> Iterator[str]:
         yield f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _where_stored(config: Config, directory: Path) -> str:
-    kept = f"up to {format_size(config.store.max_bytes)}"
-    if str(config.store.url) == f"lmdb:{directory}":
-        return f"storing {kept} in {directory}"
-    return f"storing {kept} in {config.store.url}, the index and the journal in {directory}"
+def _where_stored(state: NodeState) -> str:
+    store, directory = state.config.store, state.directory
+    kept = f"up to {format_size(store.max_bytes)}"
+    if isinstance(store.url, LmdbStore):
+        until = " until this run ends" if state.unkept else ""
+        return f"storing {kept} in {directory}{until}"
+    return f"storing {kept} in {store.url}, the index and the journal in {directory}"

@@ -13,16 +13,19 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.errors import ConfigError
+from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.proxy.peers import peer_path
 from edgeproxy.runtime import control, logs, worker
-from edgeproxy.runtime.clock import Clock
-from edgeproxy.runtime.process import SIGNALS, WorkerProcess, end_in_words, fork_worker
+from edgeproxy.runtime.folders import FolderRefused
+from edgeproxy.runtime.posts import Post, Reload, Renewal
+from edgeproxy.runtime.process import SIGNALS, Crashes, WorkerProcess, end_in_words, fork_worker
 from edgeproxy.runtime.settings import reloaded
 from edgeproxy.runtime.shared import SharedBlock
 from edgeproxy.runtime.tls import CertificateRefused, load_certificates
@@ -32,18 +35,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeproxy.config.model import Config
+    from edgeproxy.runtime.clock import Clock
     from edgeproxy.runtime.sockets import ListeningSockets
+    from edgeproxy.runtime.state import NodeState
 
 log = logging.getLogger(__name__)
 
-# A worker that lives no longer than this died of something that will likely kill the next, too.
-_SHORT_LIFE_SECONDS = 1.0
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 10.0
 # So many in a row, before any worker has ever been ready: it never worked, and won't.
 _HOPELESS_STARTS = 3
 # What a worker gets, beyond the drain time, for closing its store and writing its logs.
 _CLOSE_SECONDS = 5.0
+# What it gets for that where its store is set aside, so that it closes nothing.
+_KILL_AFTER_SECONDS = 1.0
+_RENEWAL_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +57,9 @@ class Premises:
     public: tuple[ListeningSockets, ...]
     """In the order of the configuration's listeners."""
     admin: ListeningSockets
-    directory: Path
-    """The state directory."""
+    state: NodeState
     runtime_dir: Path
-    journal_id: bytes
-
-
-@dataclass(slots=True)
-class _Post:
-    """A worker's number, whoever holds it now."""
-
-    process: WorkerProcess | None = None
-    short_lives: int = 0
-    due: float | None = 0.0
-    """When the next one is to be started, on the monotonic clock; None while one runs."""
-
-
-@dataclass(slots=True)
-class _Reload:
-    """A configuration on its way to the workers."""
-
-    generation: int = 0
-    waiting: set[int] = field(default_factory=set)
-    """The numbers of the workers that have not answered yet."""
+    clock: Clock
 
 
 class Supervisor:
@@ -97,14 +81,16 @@ class Supervisor:
         self._premises = premises
         self._reread = reread
         self._on_ready = on_ready
-        self._clock = Clock.start()
         self._block = SharedBlock(config.worker_count())
-        self._posts = [_Post() for _ in self._block.slots]
+        self._posts = [Post() for _ in self._block.slots]
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
         self._wake, self._waker = socket.socketpair()
         self._was_ready = False
-        self._reload = _Reload()
+        self._reload = Reload()
+        self._crashes = Crashes()
+        self._renewal: Renewal | None = None
+        self._renewed_at = -_RENEWAL_PAUSE_SECONDS
         self._kill_at: float | None = None
         """Set while the run is ending: when those that have not ended are killed."""
         self._hopeless = False
@@ -133,8 +119,8 @@ class Supervisor:
     def _timeout(self) -> float | None:
         """Seconds until something is due, whatever else happens."""
         due = [post.due for post in self._posts if post.due is not None]
-        if self._kill_at is not None:
-            due = [self._kill_at]
+        if self._late_at is not None:
+            due = [self._late_at]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     # Signals
@@ -177,10 +163,9 @@ class Supervisor:
             seat = worker.Seat(
                 number=number,
                 config=self._config,
-                clock=self._clock,
-                directory=self._premises.directory,
+                clock=self._premises.clock,
+                state=self._premises.state,
                 runtime_dir=self._premises.runtime_dir,
-                journal_id=self._premises.journal_id,
                 block=self._block,
                 channel=channel,
                 public=tuple(one.by_worker[number] for one in self._premises.public),
@@ -235,6 +220,8 @@ class Supervisor:
                     self._announce_once()
                 case control.Reloaded(generation, refused):
                     self._note_reloaded(process, generation, refused)
+                case control.Damaged(reason):
+                    self._begin_renewal(reason)
         return more
 
     def _announce_once(self) -> None:
@@ -251,11 +238,16 @@ class Supervisor:
                 continue
             post.process = None
             self._clear_away(process)
-            if self._kill_at is None:
-                self._replace(post, process, end_in_words(status))
-                self._note_reloaded(process, self._reload.generation, None)
-            else:
+            if self._kill_at is not None:
                 self.ended_well = self.ended_well and status == 0
+                continue
+            if self._renewal is None:
+                self._replace(post, process, end_in_words(status))
+                if self._crashes.blame_store(status):
+                    self._begin_renewal(f"worker {process.number} {end_in_words(status)}")
+            self._note_reloaded(process, self._reload.generation, None)
+        if self._renewal is not None and not self._processes:
+            self._renew(self._renewal)
 
     def _clear_away(self, process: WorkerProcess) -> None:
         """Whatever a worker that has ended left behind."""
@@ -267,24 +259,55 @@ class Supervisor:
         self._block.slots[process.number].clear()
         peer_path(self._premises.runtime_dir, process.pid).unlink(missing_ok=True)
 
-    def _replace(self, post: _Post, process: WorkerProcess, end: str) -> None:
-        now = time.monotonic()
-        short = not process.ready or now - process.started < _SHORT_LIFE_SECONDS
-        post.short_lives = post.short_lives + 1 if short else 0
+    def _replace(self, post: Post, process: WorkerProcess, end: str) -> None:
+        post.note_end(process)
         if not self._was_ready and post.short_lives >= _HOPELESS_STARTS:
             log.critical("worker %d %s, as those before it: giving up", process.number, end)
             self._hopeless = True
             self._drain()
             return
-        pause = 0.0
-        if post.short_lives > 1:
-            longer = _FIRST_PAUSE_SECONDS * 2.0 ** min(post.short_lives - 2, 16)
-            pause = min(longer, _LONGEST_PAUSE_SECONDS)
-        post.due = now + pause
+        pause = post.wait()
         when = f"in {pause:g} s" if pause else "now"
         log.error(
             "worker %d (pid %d) %s; another one starts %s", process.number, process.pid, end, when
         )
+
+    # Damage
+
+    def _begin_renewal(self, reason: str) -> None:
+        """Have all workers end, so that what they can't rely on any more can be set aside.
+
+        Not again at once: what is still wrong then was not the store.
+        """
+        now = time.monotonic()
+        ending = self._renewal is not None or self._kill_at is not None
+        if ending or now < self._renewed_at + _RENEWAL_PAUSE_SECONDS:
+            return
+        log.error("%s: all workers end, and begin with an empty store", reason)
+        self._renewal = Renewal(reason, now + worker.RETIRE_SECONDS + _KILL_AFTER_SECONDS)
+        for post in self._posts:
+            post.due = None
+        self._tell_all(control.Retire())
+
+    def _renew(self, renewal: Renewal) -> None:
+        self._renewal = None
+        if self._kill_at is not None:
+            self.ended_well = False
+            return
+        state = self._premises.state
+        try:
+            state.renew(renewal.reason)
+        except (FolderRefused, JournalError, StoreError) as error:
+            log.critical("%s: giving up", error)
+            self._hopeless = True
+            self._drain()
+            return
+        self._config = self._config.model_copy(update={"store": state.config.store})
+        # It may be another journal.
+        self._block.head[:] = bytes(len(self._block.head))
+        self._renewed_at = time.monotonic()
+        for post in self._posts:
+            post.due = self._renewed_at
 
     # Reloading
 
@@ -304,7 +327,7 @@ class Supervisor:
         self._config = config
         logs.configure(config.log.level, "supervisor")
         numbers = {process.number for process in self._processes}
-        self._reload = _Reload(self._reload.generation + 1, numbers)
+        self._reload = Reload(self._reload.generation + 1, numbers)
         raw = msgspec.Raw(config.model_dump_json().encode())
         self._tell_all(control.Reload(self._reload.generation, raw))
 
@@ -329,14 +352,25 @@ class Supervisor:
             listening.close()
         self._tell_all(control.Drain())
 
+    @property
+    def _late_at(self) -> float | None:
+        """When workers that are to end, and haven't, are killed."""
+        if self._kill_at is None and self._renewal is not None:
+            return self._renewal.kill_at
+        return self._kill_at
+
     def _kill_late(self) -> None:
-        if self._kill_at is None or time.monotonic() < self._kill_at:
+        if self._late_at is None or time.monotonic() < self._late_at:
             return
         for process in self._processes:
             log.warning("worker %d has not ended in time and is killed", process.number)
             os.kill(process.pid, signal.SIGKILL)
         # Only their deaths are awaited now.
-        self._kill_at = time.monotonic() + _CLOSE_SECONDS
+        later = time.monotonic() + _CLOSE_SECONDS
+        if self._kill_at is not None:
+            self._kill_at = later
+        elif self._renewal is not None:
+            self._renewal = replace(self._renewal, kill_at=later)
 
 
 def _refuse(error: Exception) -> None:

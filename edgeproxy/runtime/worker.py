@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from edgeproxy.admin.app import build_admin, reload_admin
 from edgeproxy.admin.state import WorkerState
+from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.model import Config
 from edgeproxy.proxy.edge import Edge, Place
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from edgeproxy.runtime.clock import Clock
     from edgeproxy.runtime.shared import SharedBlock
+    from edgeproxy.runtime.state import NodeState
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,11 @@ _ADMIN_SECONDS = 2.0
 # A URL that is asked about stands, escaped, in the query of another one.
 _MAX_ADMIN_LINE = 64 * 1024
 _TLS_END_SECONDS = 5.0
+# Damage is told of again, should nothing have come of it.
+_TELL_SECONDS = 1.0
+RETIRE_SECONDS = 1.5
+"""How long requests may go on that are in flight where the store can't be relied on any more: who
+comes next waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,8 @@ class Seat:
     number: int
     config: Config
     clock: Clock
-    directory: Path
-    """The state directory."""
+    state: NodeState
     runtime_dir: Path
-    journal_id: bytes
     block: SharedBlock
     channel: socket.socket
     public: tuple[tuple[socket.socket, ...], ...]
@@ -108,18 +114,20 @@ class Worker:
         self._seat = seat
         self._config = seat.config
         self._slot = seat.block.slots[seat.number]
+        self._damage_told = -_TELL_SECONDS
         self._access_log = AccessLog(access_log_settings(seat.config))
         place = Place(
             worker=seat.number,
-            directory=seat.directory,
+            directory=seat.state.directory,
             runtime_dir=seat.runtime_dir,
-            journal_id=seat.journal_id,
+            journal_id=seat.state.journal_id,
             head=seat.block.head,
             filters=[slot.filter for slot in seat.block.slots],
             remembered=seat.block.remembered,
             tallies=[slot.tally for slot in seat.block.slots],
             verdicts=seat.block.verdicts,
             files=file_limit(),
+            on_damage=self._tell_damage,
         )
         self._edge = Edge(seat.config, place, seat.clock.now, self._access_log)
         self._admin = build_admin(
@@ -128,6 +136,7 @@ class Worker:
             seat.config.admin.tokens,
             self.missing_for_ready,
             self.workers,
+            [seat.state.unkept] if seat.state.unkept else [],
         )
         self._certificates = [
             CertificateSelector(loaded) if loaded else None
@@ -137,7 +146,12 @@ class Worker:
     async def run(self) -> None:
         """Answer until the supervisor says to drain, or is gone."""
         reader, writer = await asyncio.open_connection(sock=self._seat.channel, limit=_MAX_MESSAGE)
-        await self._edge.start()
+        try:
+            await self._edge.start()
+        except StoreError as error:
+            if isinstance(error.__cause__, DAMAGE):
+                self._tell_damage(str(error))
+            raise
         runner = web.AppRunner(
             self._admin,
             access_log=None,
@@ -156,15 +170,21 @@ class Worker:
         self._slot.set_ready(os.getpid())
         heart = asyncio.create_task(self._beat())
         writer.write(control.encode(control.Ready()))
+        last: control.ToWorker | None = None
         try:
-            if await self._obey(reader, writer):
-                await self._drain()
-                # The admin API goes on until here: whoever watches sees a node that is not ready.
-                await _hold_off(self._seat.admin)
+            last = await self._obey(reader, writer)
+            match last:
+                case control.Drain():
+                    await self._drain()
+                    # The admin API goes on until here: whoever watches sees a node not ready.
+                    await _hold_off(self._seat.admin)
+                case control.Retire():
+                    await self._retire()
         finally:
             heart.cancel()
             await runner.cleanup()
-            await self._edge.close()
+            if not isinstance(last, control.Retire):
+                await self._edge.close()
             self._access_log.close()
 
     async def missing_for_ready(self) -> list[str]:
@@ -197,18 +217,29 @@ class Worker:
             self._slot.beat(self._edge.in_flight, self._edge.server.open_connections)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Do what the supervisor says; True once it says to drain, False when it is gone."""
+    def _tell_damage(self, reason: str) -> None:
+        """Tell the supervisor of damage. For any thread, and for who ends right after it: hence not
+        by way of the event loop; one that is told of little can take a line at any time."""
+        now = time.monotonic()
+        if now - self._damage_told >= _TELL_SECONDS:
+            self._damage_told = now
+            with suppress(OSError):
+                self._seat.channel.send(control.encode(control.Damaged(reason)))
+
+    async def _obey(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> control.Drain | control.Retire | None:
+        """Do what the supervisor says, until it says to end; None when it is gone."""
         while line := await reader.readline():
             match control.to_worker.decode(line):
-                case control.Drain():
-                    return True
+                case (control.Drain() | control.Retire()) as last:
+                    return last
                 case control.Reopen():
                     self._access_log.reopen()
                 case control.Reload(generation, raw):
                     refused = self._reload(raw)
                     writer.write(control.encode(control.Reloaded(generation, refused)))
-        return False
+        return None
 
     def _reload(self, raw: msgspec.Raw) -> str | None:
         """Take a configuration over; what is wrong with it if it can't be, and nothing changes."""
@@ -240,6 +271,16 @@ class Worker:
         except TimeoutError:
             left = self._edge.server.open_connections
             log.warning("%d connections did not end in time and are cut off", left)
+
+    async def _retire(self) -> None:
+        """Let what is in flight come to its end, for a moment. What waits at the sockets is left to
+        the worker that comes after."""
+        self._listening.close()
+        self._slot.set_draining()
+        self._edge.begin_drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETIRE_SECONDS):
+                await self._edge.server.drained()
 
     def _accept_last(self) -> list[Awaitable[object]]:
         """Stop listening. Whatever waits at that moment is still taken in: awaitables for that."""

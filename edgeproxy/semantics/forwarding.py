@@ -48,27 +48,23 @@ _FOR_ALL: Final = frozenset(
 # to everybody. All that begin with one of `_SAID_BY_PROXIES_BEGIN` belong here too.
 _SAID_BY_PROXIES: Final = frozenset(
     {
-        *(b"forwarded", b"x-forwarded", b"x-forwarder-for", b"x-original-forwarded-for"),
-        *(b"x-host", b"x-real-host", b"x-original-host", b"x-http-host-override", b"proxy-host"),
-        *(b"x-scheme", b"x-url-scheme", b"x-original-scheme", b"x-original-proto"),
-        *(b"front-end-https", b"x-arr-ssl", b"x-original-port", b"x-script-name"),
-        *(b"x-real-ip", b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"true-client-ip"),
+        *(b"forwarded", b"x-forwarded", b"x-forwarder-for", b"proxy-host", b"proxy-client-ip"),
+        *(b"x-host", b"x-http-host", b"x-http-host-override", b"x-server-name", b"x-backend-host"),
+        *(b"x-scheme", b"x-url-scheme", b"x-proto", b"x-protocol", b"x-https", b"x-ssl"),
+        *(b"front-end-https", b"x-arr-ssl", b"x-script-name"),
+        *(b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"cluster-client-ip"),
+        *(b"true-client-ip", b"x-true-client-ip", b"x-true-ip", b"x-custom-ip-authorization"),
         *(b"x-remote-ip", b"x-remote-addr", b"remote-addr", b"x-originating-ip", b"x-proxyuser-ip"),
+        *(b"cdn-src-ip", b"cdn-real-ip", b"ali-cdn-real-ip", b"real-ip"),
         *(b"x-azure-clientip", b"x-azure-socketip", b"x-azure-fdid", b"x-nf-client-connection-ip"),
-        *(
-            b"fastly-client-ip",
-            b"fastly-ssl",
-            b"x-envoy-original-path",
-            b"x-envoy-external-address",
-        ),
-        *(b"x-vercel-forwarded-for", b"x-vercel-proxied-for"),
+        *(b"fastly-client-ip", b"fastly-ssl", b"x-vercel-forwarded-for", b"x-vercel-proxied-for"),
         # It makes origins send what only such a surrogate can make a page of.
         b"surrogate-capability",
     }
 )
 _SAID_BY_PROXIES_BEGIN: Final = (
-    *(b"x-forwarded-", b"forwarded-", b"cf-", b"cloudfront-", b"fly-", b"x-appengine-"),
-    *(b"x-vercel-ip-", b"x-real-client-"),
+    *(b"x-forwarded-", b"forwarded-", b"x-original-", b"x-real-", b"x-envoy-", b"wl-proxy-"),
+    *(b"cf-", b"cloudfront-", b"fly-", b"x-appengine-", b"x-vercel-ip-"),
 )
 
 # Makes an origin answer for another target than the one that the key is made of, or with an inner
@@ -78,10 +74,14 @@ _NEVER_FORWARDED: Final = frozenset(
     {
         *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-rewrite-uri"),
         *(b"x-override-url", b"x-http-path-override", b"x-http-destinationurl", b"x-proxy-url"),
-        # Next.js says these to itself.
-        *(b"x-middleware-subrequest", b"x-middleware-rewrite", b"x-matched-path"),
-        *(b"x-now-route-matches", b"x-invoke-path", b"x-invoke-query", b"x-invoke-status"),
-        b"x-invoke-output",
+        *(b"base-url", b"http-url", b"proxy-url", b"request-uri", b"x-request-uri"),
+        # Next.js says these to itself, and in its clients' name what takes the page away.
+        *(b"x-middleware-subrequest", b"x-middleware-rewrite", b"x-middleware-prefetch"),
+        *(b"x-matched-path", b"x-now-route-matches", b"x-invoke-path", b"x-invoke-query"),
+        *(b"x-invoke-status", b"x-invoke-output"),
+        # The same of React Router, Nuxt, Astro and Symfony.
+        *(b"x-react-router-spa-mode", b"x-react-router-prerender-data", b"x-nuxt-no-ssr"),
+        *(b"x-astro-path", b"x-astro-locals", b"x-php-ob-level"),
         *(b"proxy", b"x-purge-token"),
     }
 )
@@ -101,6 +101,9 @@ _NEVER_LET_THROUGH: Final = frozenset(
     }
 )
 _KEYED_METHODS: Final = frozenset({b"GET", b"HEAD"})
+
+# CGI, WSGI and their like make one name of all that differ in what is neither letter nor digit.
+_ONE_NAME: Final = bytes(byte if bytes((byte,)).isalnum() else ord("-") for byte in range(256))
 
 _COUNTED_METHODS: Final = frozenset({b"OPTIONS", b"TRACE"})
 
@@ -210,7 +213,7 @@ _remembered = lru_cache(maxsize=1024)(_forwarded)
 def may_let_through(name: bytes) -> bool:
     """Whether a site may have a field of clients go on to its origins that is withheld otherwise;
     `name` is in lower case."""
-    return name.replace(b"_", b"-") not in _NEVER_LET_THROUGH
+    return name.translate(_ONE_NAME) not in _NEVER_LET_THROUGH
 
 
 def hops_left(method: bytes, fields: Fields) -> int | None:
@@ -271,13 +274,13 @@ def _is_withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
 
 @lru_cache(maxsize=4096)
 def _withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
-    # CGI, WSGI and their like give "X_Forwarded_Host" and "X-Forwarded-Host" one name. A proxy
-    # that minds the one lets the other pass, so that it is trusted in no hands.
-    folded = name.replace(b"_", b"-")
+    # "X_Forwarded_Host" and "X.Forwarded.Host" can be "X-Forwarded-Host" to an origin. A proxy that
+    # minds the one lets the others pass, so that they are trusted in no hands.
+    folded = name.translate(_ONE_NAME)
     if folded in _NEVER_FORWARDED or (keyed and folded in _METHOD_OVERRIDES):
         return True
     said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(_SAID_BY_PROXIES_BEGIN)
-    return said_by_proxy and (not trusted or b"_" in name)
+    return said_by_proxy and (not trusted or name != folded)
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.cache.layout import (
     DamagedRow,
     read_cost,
@@ -50,7 +51,7 @@ def _decoded(decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> 
     def check(data: bytes) -> None:
         try:
             read = decode(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         assert decode(encode(read)) == read
 

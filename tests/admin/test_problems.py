@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeproxy.admin.problems import Problem, invalid_fields, problems
+from edgeproxy.cache.errors import StoreUnusable
 
 if TYPE_CHECKING:
     from pytest_aiohttp.plugin import AiohttpClient
@@ -86,6 +87,10 @@ async def _crash(_: web.Request) -> web.Response:
     raise RuntimeError("the secret is 1234")
 
 
+async def _damaged(_: web.Request) -> web.Response:
+    raise StoreUnusable("/secret/folder: damaged")
+
+
 async def _read(request: web.Request) -> web.Response:
     return web.Response(body=await request.read())
 
@@ -99,6 +104,7 @@ def app() -> web.Application:
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
     app.router.add_get("/problem", _problem)
     app.router.add_get("/crash", _crash)
+    app.router.add_get("/damaged", _damaged)
     app.router.add_get("/moved", _moved)
     app.router.add_post("/read", _read)
     app.router.add_put("/read", _read)
@@ -110,6 +116,10 @@ def app() -> web.Application:
     [
         ("GET", "/problem", b"", 409, "not now", {"Retry-After": "1"}),
         ("GET", "/crash", b"", 500, "the edge failed; its log says how", {}),
+        (
+            *("GET", "/damaged", b"", 503),
+            *("the store can't be used just now: try again", {"Retry-After": "5"}),
+        ),
         ("GET", "/nothing", b"", 404, "there is nothing at /nothing", {}),
         ("GET", "/read", b"", 405, "GET is not a method of /read", {"Allow": "POST,PUT"}),
         ("POST", "/read", b"a" * (MAX_BODY + 1), 413, "the body is too large", {}),

@@ -87,6 +87,35 @@ def test_what_follows_from_it_needs_no_warning(
     assert (record.levelno, record.message) == (level, "a is not stored: full")
 
 
+@pytest.mark.parametrize(
+    ("error", "first_read", "damage"),
+    [
+        pytest.param(lmdb.CorruptedError("m"), False, True, id="damage"),
+        pytest.param(lmdb.PageNotFoundError("m"), False, True, id="a page is missing"),
+        pytest.param(lmdb.BadTxnError("m"), True, True, id="nothing can be read"),
+        pytest.param(lmdb.BadTxnError("m"), False, False, id="something had failed before"),
+        pytest.param(lmdb.MapFullError("m"), True, False, id="full"),
+        pytest.param(lmdb.ReadersFullError("m"), True, False, id="readers"),
+        pytest.param(None, True, False, id="no error of LMDB's"),
+    ],
+)
+def test_damage_is_told_apart_from_what_passes(
+    error: lmdb.Error | None, first_read: bool, damage: bool
+) -> None:
+    told: list[str] = []
+    watch = WriteWatch(FOLDER, on_damage=told.append)
+    watch.look_at(error, first_read=first_read)
+    assert told == [f"the store in {FOLDER} is damaged: m"] * damage
+
+
+def test_damage_shows_when_it_is_written_to(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    failure = StoreUnusable("damaged")
+    failure.__cause__ = lmdb.CorruptedError("m")
+    WriteWatch(FOLDER, on_damage=told.append).failed(failure)
+    assert told == [f"the store in {FOLDER} is damaged: m"]
+
+
 # -- LMDB's lock file
 
 

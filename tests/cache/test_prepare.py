@@ -13,7 +13,7 @@ import pytest
 
 from edgeproxy.cache import check, prepare
 from edgeproxy.cache.errors import StoreInUse, StoreUnusable
-from edgeproxy.cache.prepare import Prepared, prepare_store
+from edgeproxy.cache.prepare import Moment, Prepared, prepare_store
 from edgeproxy.cache.store import open_tier
 from tests.cache.samples import (
     EVERYTHING,
@@ -40,8 +40,23 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "store"
 
 
-def run(directory: Path, check_journal: Callable[[Path], bytes | str] = journal) -> Prepared:
-    return prepare_store(config(f"lmdb:{directory}", directory), directory, check_journal)
+def clock() -> Moment:
+    return Moment(wall=2000.0, elapsed=500.0)
+
+
+def run(
+    directory: Path,
+    check_journal: Callable[[Path], bytes | str] = journal,
+    now: Moment | None = None,
+    distrust: str | None = None,
+) -> Prepared:
+    return prepare_store(
+        config(f"lmdb:{directory}", directory),
+        directory,
+        check_journal,
+        clock if now is None else lambda: now,
+        distrust=distrust,
+    )
 
 
 async def fill(directory: Path, prepared: Prepared, count: int = 40) -> None:
@@ -384,7 +399,7 @@ async def test_a_body_on_its_way_in_when_all_were_killed_is_cleared(filled: Path
 
 def test_workers_own_indexes_do_not_outlive_a_run(directory: Path) -> None:
     (directory / "worker-0" / "responses").mkdir(parents=True)
-    prepared = prepare_store(config("memory:", directory), directory, journal)
+    prepared = prepare_store(config("memory:", directory), directory, journal, clock)
     assert prepared.messages == []
     assert not list(directory.glob("worker-*"))
     assert not (directory / "responses").exists()
@@ -396,16 +411,100 @@ async def test_an_index_of_bodies_in_redis_is_kept(
 ) -> None:
     chosen = config(redis_server.url(), directory)
     for expected in (0, 1):
-        prepared = prepare_store(chosen, directory, journal)
+        prepared = prepare_store(chosen, directory, journal, clock)
         assert prepared.messages == []
         tier = open_tier(chosen, directory, worker=0, journal_id=JOURNAL_ID, clock=Time())
         assert tier.entries == expected
         await must_put(tier, response())
         await tier.close()
         prepared.close(clean=True)
-    other = prepare_store(config(redis_server.url(3), directory), directory, journal)
+    other = prepare_store(config(redis_server.url(3), directory), directory, journal, clock)
     assert f":{redis_server.port}/3" in other.messages[0]
     other.close(clean=True)
+
+
+# -- clocks
+
+
+@pytest.mark.parametrize(
+    ("now", "how", "moved"),
+    [
+        pytest.param(Moment(2060.0, 560.0), "closed", 0.0, id="a minute later"),
+        pytest.param(Moment(2060.9, 560.0), "closed", 0.0, id="within a second"),
+        pytest.param(Moment(2060.0 - 3600.0, 560.0), "closed", -3600.0, id="set back"),
+        pytest.param(Moment(2060.0 + 3600.0, 560.0), "closed", 3600.0, id="set forward"),
+        pytest.param(Moment(2060.0 - 3600.0, 560.0), "killed", -3600.0, id="killed, set back"),
+        pytest.param(Moment(2060.0 + 3600.0, 560.0), "killed", 3600.0, id="killed, set forward"),
+        pytest.param(Moment(2000.0, 5.0), "rebooted", 0.0, id="another boot"),
+        pytest.param(Moment(1998.0, 5.0), "rebooted", None, id="another boot, in the past"),
+    ],
+)
+async def test_a_clock_that_was_stepped_in_between(
+    filled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    now: Moment,
+    how: str,
+    moved: float | None,
+) -> None:
+    run(filled).close(clean=how != "killed")
+    if how == "rebooted":
+        monkeypatch.setattr(prepare, "_boot", lambda: "another boot")
+    prepared = run(filled, now=now)
+    if moved is None:
+        assert "clock is behind the time when it was closed" in prepared.messages[0]
+        assert await stored_in(filled, prepared) == 0
+        return
+    assert len(prepared.messages) == bool(moved)
+    for message in prepared.messages:
+        assert f"set {'back' if moved < 0 else 'forward'} by 3600 s" in message
+    assert await times_in(filled, prepared) == {(1000.0 + moved, 1000.5 + moved)}
+    prepared.close(clean=True)
+    # Once is enough.
+    again = run(filled, now=Moment(now.wall + 10.0, now.elapsed + 10.0))
+    assert again.messages == []
+    assert await times_in(filled, again) == {(1000.0 + moved, 1000.5 + moved)}
+
+
+async def test_times_that_were_set_right_in_part_are_not_trusted(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare, "_check", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(filled, now=Moment(1000.0, 501.0))
+    await check_set_aside(filled, "can't be trusted")
+
+
+async def test_deadlines_keep_their_distance(directory: Path) -> None:
+    prepared = run(directory)
+    chosen = config(f"lmdb:{directory}", directory)
+    tier = open_tier(chosen, directory, worker=0, journal_id=JOURNAL_ID, clock=Time())
+    await must_put(tier, response(deleted_from=1500.0))
+    await tier.close()
+    prepared.close(clean=True)
+    prepared = run(directory, now=Moment(3000.0, 500.0))
+    tier = open_tier(chosen, directory, worker=0, journal_id=JOURNAL_ID, clock=Time())
+    assert [each.deleted_from for each in tier.lookup(response().primary)] == [2500.0]
+    await tier.close()
+    prepared.close(clean=True)
+
+
+async def times_in(directory: Path, prepared: Prepared) -> set[tuple[float, float]]:
+    tier = open_tier(
+        config(f"lmdb:{directory}", directory),
+        directory,
+        worker=0,
+        journal_id=prepared.journal_id,
+        clock=Time(),
+    )
+    names = [response(str(number)).primary for number in range(40)]
+    found = [stored for name in names for stored in tier.lookup(name)]
+    await tier.close()
+    assert len(found) == 40
+    return {(stored.request_time, stored.response_time) for stored in found}
 
 
 # -- who has the folder

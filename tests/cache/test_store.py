@@ -280,13 +280,15 @@ async def test_a_put_whose_caller_has_gone_leaves_nothing_half_done(
     admitting, go_on = threading.Event(), threading.Event()
 
     def admit(stored: StoredResponse) -> StoredResponse:
+        if threading.current_thread() is threading.main_thread():
+            raise InterruptedError("begun in the loop, in vain: the thread is to do it")
         admitting.set()
-        go_on.wait(10)
+        assert go_on.wait(10)
         return stored
 
     body = some_bytes(200 * KIB)
     writing = asyncio.create_task(put(tier, response(), body, admit))
-    await asyncio.to_thread(admitting.wait, 10)
+    assert await asyncio.to_thread(admitting.wait, 10)
     writing.cancel()
     go_on.set()
     with suppress(asyncio.CancelledError):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edgeproxy.cli.main import main
+from tests.kit.disk import read_only
 from tests.kit.toml import merged, to_toml
 from tests.runtime.test_tls import issue
 
@@ -36,6 +37,19 @@ def test_a_right_file_is_explained(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "shop.test" in out
     assert err == ""
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_store_that_nothing_could_be_kept_in_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "locked").mkdir()
+    path = write(tmp_path, {"store": {"url": "lmdb:locked/cache"}})
+    with read_only(tmp_path / "locked"):
+        assert main(["check", str(path)]) == 0
+    told = f"The edge would start, and keep nothing: {tmp_path / 'locked' / 'cache'} can't be used"
+    assert told in capsys.readouterr().out
+    assert main(["check", str(path)]) == 0
+    assert "keep nothing" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

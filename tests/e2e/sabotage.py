@@ -5,6 +5,7 @@ Each function breaks one promise in the process that calls it, before anything i
 
 from __future__ import annotations
 
+import random
 import resource
 import time
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,12 @@ def an_hour_back() -> None:
 def an_hour_ahead() -> None:
     """A system clock that says an hour more than it is."""
     _step(3600.0)
+
+
+def restless_clock() -> None:
+    """A system clock that is stepped back and forth an hour, whenever it is read."""
+    now, draw = time.time, random.Random(1)
+    time.time = lambda: now() + draw.choice((3600.0, -3600.0, 0.0))
 
 
 def _step(seconds: float) -> None:

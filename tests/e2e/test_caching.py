@@ -237,7 +237,24 @@ async def test_key_rules_make_one_page_of_many_urls(
     assert "hit" not in (await edge.get("/p?a=2&b=2")).cache_status
 
 
-@pytest.mark.parametrize("other", ["/P", "/p?", "/%70", "/p/", "//p", "/p;x"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *("/P", "/p?", "/%70", "/p/", "//p", "/p;x", "/%2fp", "/p%2f", "/./p", "/x/../p", "/p/."),
+        *(
+            "/p.",
+            "/p%00",
+            "/p%23x",
+            "/p%3f",
+            "/p\\",
+            "/p%20",
+            "/p%252f",
+            "/cb:/p",
+            "/p?x&",
+            "/p?&x",
+        ),
+    ],
+)
 async def test_urls_that_differ_in_a_byte_are_different(
     edge: EdgeProcess, origin: ScriptedOrigin, other: str
 ) -> None:
@@ -327,7 +344,8 @@ async def test_the_default_ttl_of_a_site(origin: ScriptedOrigin, start_edge: Sta
 # -- admin
 
 
-async def test_entries_tell_all_about_a_url(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+async def test_entries_tell_all_about_a_url(start_edge: StartEdge, origin: ScriptedOrigin) -> None:
+    edge = await start_edge(origin)
     fields = FRESH | {"Cache-Tag": "one, two", "Vary": "Accept-Language", "ETag": '"1"'}
     origin.route("/page", Answer(200, fields, b"page"))
     await edge.get("/page", fields={"Accept-Language": "de"})
@@ -390,10 +408,9 @@ async def test_a_token_does_only_what_it_may(origin: ScriptedOrigin, start_edge:
 
 
 async def test_requests_at_once_for_different_pages_all_succeed(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     origin.otherwise(lambda request: Answer(200, FRESH, request.target.encode()))
-    edge = await start_edge(origin, workers=2)
     targets = [f"/{number}" for number in range(300)]
-    responses = await asyncio.gather(*map(edge.get, targets))
+    responses = await asyncio.gather(*map(pair.get, targets))
     assert [response.text for response in responses] == targets

@@ -36,7 +36,7 @@ async def test_a_thousand_cold_requests_make_one_origin_request(
 
 
 async def test_waiters_are_streamed_the_bytes_as_they_arrive(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     held = asyncio.Event()
 
@@ -45,8 +45,7 @@ async def test_waiters_are_streamed_the_bytes_as_they_arrive(
         return [head, b"half", held, b"half"]
 
     origin.route("/page", halting)
-    edge = await start_edge(origin, workers=2)
-    connections = [await edge.connect() for _ in range(20)]
+    connections = [await pair.connect() for _ in range(20)]
     for connection in connections:
         await connection.request("GET", "/page")
     streams = [await connection.start_response() for connection in connections]
@@ -57,20 +56,19 @@ async def test_waiters_are_streamed_the_bytes_as_they_arrive(
 
 
 async def test_a_leader_that_disconnects_does_not_end_the_fetch(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     held = asyncio.Event()
     origin.route("/page", Answer(200, CACHEABLE, b"page", hold=held))
-    edge = await start_edge(origin, workers=2)
-    leader = await edge.connect()
+    leader = await pair.connect()
     await leader.request("GET", "/page")
     await origin.seen("/page")
-    waiters = [asyncio.create_task(edge.get("/page")) for _ in range(10)]
+    waiters = [asyncio.create_task(pair.get("/page")) for _ in range(10)]
     await asyncio.sleep(0)
     leader.reset()
     held.set()
     assert [response.body for response in await asyncio.gather(*waiters)] == [b"page"] * 10
-    assert (await edge.get("/page")).cache_status.get("hit")
+    assert (await pair.get("/page")).cache_status.get("hit")
     assert origin.counts["/page"] == 1
 
 
@@ -105,13 +103,12 @@ async def test_waiters_for_what_is_uncacheable_go_on_in_parallel_and_it_is_remem
 
 
 async def test_a_cut_body_reaches_no_waiter_as_whole_and_is_not_stored(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     held = asyncio.Event()
     head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 8\r\n\r\n"
     origin.route("/page", [head, b"half", held, RESET])
-    edge = await start_edge(origin, workers=2)
-    connections = [await edge.connect() for _ in range(10)]
+    connections = [await pair.connect() for _ in range(10)]
     for connection in connections:
         await connection.request("GET", "/page")
     streams = [await connection.start_response() for connection in connections]
@@ -120,11 +117,11 @@ async def test_a_cut_body_reaches_no_waiter_as_whole_and_is_not_stored(
         with pytest.raises(MessageCut):
             await stream.read()
     origin.route("/page", Answer(200, CACHEABLE, b"wholepage"))
-    assert (await edge.get("/page")).body == b"wholepage"
+    assert (await pair.get("/page")).body == b"wholepage"
 
 
 async def test_variants_are_told_apart_though_they_were_asked_for_at_once(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     fields = CACHEABLE | {"Vary": "Accept-Language"}
 
@@ -132,14 +129,13 @@ async def test_variants_are_told_apart_though_they_were_asked_for_at_once(
         return Answer(200, fields, (request.field("accept-language") or "none").encode())
 
     origin.route("/page", page)
-    edge = await start_edge(origin, workers=2)
     languages = [f"l{n % 5}" for n in range(100)]
     responses = await asyncio.gather(
-        *(edge.get("/page", fields={"Accept-Language": language}) for language in languages)
+        *(pair.get("/page", fields={"Accept-Language": language}) for language in languages)
     )
     assert [response.text for response in responses] == languages
     for language in set(languages):
-        response = await edge.get("/page", fields={"Accept-Language": language})
+        response = await pair.get("/page", fields={"Accept-Language": language})
         assert (response.text, response.cache_status.get("hit")) == (language, True)
 
 
@@ -207,16 +203,15 @@ async def test_who_comes_too_late_for_a_validation_shares_the_next(
 
 
 async def test_a_failed_fetch_of_another_worker_leaves_everybody_the_stale_response(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     """RFC 5861 4."""
     fields = {"Cache-Control": "max-age=0", "ETag": '"1"'}
     origin.route("/page", Answer(200, fields, b"page"))
-    edge = await start_edge(origin, workers=2)
-    await edge.get("/page")
+    await pair.get("/page")
     held = asyncio.Event()
     origin.route("/page", lambda _: [held, RESET])
-    connections = [await edge.connect() for _ in range(20)]
+    connections = [await pair.connect() for _ in range(20)]
     for connection in connections:
         await connection.request("GET", "/page")
     await origin.seen("/page", 2)

@@ -60,14 +60,8 @@ async def edge(
             "sites": {"shop": {**site, **shop}, "blog": {**site, "hosts": [BLOG]}},
         },
     )
-    await edge.start()
-    try:
+    async with edge:
         yield edge
-        await edge.stop()
-    finally:
-        if edge.running:
-            await edge.kill()
-        edge.release()
 
 
 async def say(edge: EdgeProcess, head: str, body: bytes = b"") -> Response:

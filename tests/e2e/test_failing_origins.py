@@ -169,21 +169,11 @@ async def edge(
         "origins": [{"url": bad.url}, {"url": origin.url}],
         "breaker": {"failures": 2, "pause": "0.4s", "max_pause": "0.4s"},
     }
-    process = EdgeProcess(
-        tmp_path_factory.mktemp("failing"),
-        origin=origin.url,
-        config={"sites": sites, "store": {"max_object_bytes": "256KiB"}},
-        site={"timeouts": TIMEOUTS, "breaker": NEVER_OPEN},
-    )
-    await process.start()
-    try:
+    folder = tmp_path_factory.mktemp("failing")
+    settings = {"sites": sites, "store": {"max_object_bytes": "256KiB"}}
+    plain = {"timeouts": TIMEOUTS, "breaker": NEVER_OPEN}
+    async with EdgeProcess(folder, origin=origin.url, config=settings, site=plain) as process:
         yield process
-        # Nothing of all this may have made it log a traceback.
-        await process.stop()
-    finally:
-        if process.running:
-            await process.kill()
-        process.release()
 
 
 NUMBERS = count()
@@ -331,7 +321,7 @@ async def test_checks_keep_readers_from_an_origin_that_is_not_well(
     bad.otherwise(Answer(200, FRESH, b"bad"))
     bad.route("/healthz", Answer(500))
     check = {"path": "/healthz", "interval": "0.2s", "unhealthy_after": 1, "healthy_after": 1}
-    edge = EdgeProcess(
+    running = EdgeProcess(
         tmp_path,
         workers=2,
         origin=bad.url,
@@ -341,8 +331,7 @@ async def test_checks_keep_readers_from_an_origin_that_is_not_well(
             "balancing": {"slow_start": "0s"},
         },
     )
-    await edge.start()
-    try:
+    async with running as edge:
         await edge.logged("does not pass its checks: it answered 500")
         before = len(bad.requests_for("/healthz"))
         pages = await asyncio.gather(*(edge.get(f"/checked/{number}") for number in range(20)))
@@ -355,11 +344,6 @@ async def test_checks_keep_readers_from_an_origin_that_is_not_well(
         await edge.logged("passes its checks again")
         pages = await asyncio.gather(*(edge.get(f"/again/{number}") for number in range(20)))
         assert {page.body for page in pages} == {b"good", b"bad"}
-        await edge.stop()
-    finally:
-        if edge.running:
-            await edge.kill()
-        edge.release()
 
 
 # -- what is no failure of the edge's to judge

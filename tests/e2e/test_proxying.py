@@ -21,8 +21,9 @@ from tests.kit import (
     ScriptedOrigin,
 )
 
-GIB = 2**30
 MIB = 2**20
+HUGE = 384 * MIB
+"""Bytes of a body: more than may be stored, and far more than a worker may take for it."""
 
 
 def echo(request: OriginRequest) -> Answer:
@@ -124,9 +125,8 @@ async def test_hop_by_hop_fields_go_no_further(edge: EdgeProcess, origin: Script
         assert response.field(name) is None, name
 
 
-async def test_the_origin_learns_who_asks(origin: ScriptedOrigin, start_edge: StartEdge) -> None:
+async def test_the_origin_learns_who_asks(origin: ScriptedOrigin, edge: EdgeProcess) -> None:
     origin.otherwise(echo)
-    edge = await start_edge(origin)
     lies = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", "Forwarded": "for=6.6.6.6"}
     response = await edge.get("/", fields=lies | {"Host": "shop.example"})
     seen = origin.requests[-1]
@@ -231,8 +231,10 @@ async def test_server_sent_events_come_as_they_are_sent(
         assert await stream.read() == b"data: 2\n\n"
 
 
-async def test_websockets_are_tunnelled(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+async def test_websockets_are_tunnelled(start_edge: StartEdge, origin: ScriptedOrigin) -> None:
     """A real client against a real server, with a megabyte each way."""
+
+    edge = await start_edge(origin)
 
     async def server(request: aiohttp.web.Request) -> aiohttp.web.WebSocketResponse:
         socket = aiohttp.web.WebSocketResponse(max_msg_size=0)
@@ -362,7 +364,7 @@ async def test_tls_to_the_origin_is_verified(tmp_path: Path, start_edge: StartEd
             await edge.stop()
 
 
-# -- bodies of a gigabyte
+# -- huge bodies
 
 
 def resident(pid: int) -> int:
@@ -373,14 +375,15 @@ def resident(pid: int) -> int:
     raise AssertionError("no VmHWM")
 
 
-async def test_a_gigabyte_comes_down_in_constant_memory(
-    edge: EdgeProcess, origin: ScriptedOrigin
+async def test_a_huge_body_comes_down_in_constant_memory(
+    start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
+    edge = await start_edge(origin)
     piece = os.urandom(MIB)
 
     async def large(_: OriginRequest) -> AsyncIterator[bytes]:
-        yield b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n" % GIB
-        for _ in range(GIB // MIB):
+        yield b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n" % HUGE
+        for _ in range(HUGE // MIB):
             yield piece
 
     origin.route("/large", large)
@@ -394,13 +397,14 @@ async def test_a_gigabyte_comes_down_in_constant_memory(
             at = received % MIB
             assert expected[at : at + len(data)] == data
             received += len(data)
-    assert received == GIB
+    assert received == HUGE
     assert resident(worker) - before < 80 * MIB
 
 
-async def test_a_gigabyte_goes_up_in_constant_memory(
-    edge: EdgeProcess, origin: ScriptedOrigin
+async def test_a_huge_body_goes_up_in_constant_memory(
+    start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
+    edge = await start_edge(origin)
     piece = os.urandom(MIB)
     arrived = 0
 
@@ -415,12 +419,12 @@ async def test_a_gigabyte_goes_up_in_constant_memory(
     before = resident(worker)
     async with await edge.connect() as connection:
         await connection.send(
-            b"PUT /upload HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % GIB
+            b"PUT /upload HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % HUGE
         )
-        for _ in range(GIB // MIB):
+        for _ in range(HUGE // MIB):
             await connection.send(piece)
         assert (await connection.response("PUT")).status == 201
-    assert arrived == GIB
+    assert arrived == HUGE
     assert resident(worker) - before < 80 * MIB
 
 

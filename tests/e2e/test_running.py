@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tests.conftest import StartEdge
-from tests.kit import Answer, EdgeProcess, OriginRequest, ScriptedOrigin, fetch
+from tests.kit import Answer, OriginRequest, ScriptedOrigin, fetch
 
 FRESH = {"Cache-Control": "max-age=600"}
 
@@ -94,8 +94,9 @@ async def test_sighup_takes_a_new_configuration_over_without_dropping_a_connecti
 
 
 async def test_a_wrong_configuration_is_refused_and_the_old_one_kept(
-    edge: EdgeProcess, origin: ScriptedOrigin
+    start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
+    edge = await start_edge(origin)
     origin.otherwise(Answer(200, {"Cache-Control": "no-store"}, b"page"))
     edge.config_path.write_text(edge.config_path.read_text() + "\nnonsense = 1\n")
     edge.signal(signal.SIGHUP)
@@ -221,7 +222,8 @@ async def test_readiness_says_what_is_missing(
     await edge.ready()
 
 
-async def test_a_slow_reader_holds_nobody_up(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
+async def test_a_slow_reader_holds_nobody_up(start_edge: StartEdge, origin: ScriptedOrigin) -> None:
+    edge = await start_edge(origin)
     body = os.urandom(4_000_000)
 
     def page(_: OriginRequest) -> Answer:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from tests.conftest import StartEdge
 from tests.kit import Answer, EdgeProcess, OriginRequest, ScriptedOrigin
 
 # Fresh for no time, so stale at once: no test waits for a lifetime to end.
@@ -12,15 +11,14 @@ AT_ONCE_STALE = {"Cache-Control": "max-age=0, stale-while-revalidate=600"}
 
 
 async def test_one_refresh_runs_behind_any_number_of_stale_answers(
-    origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, pair: EdgeProcess
 ) -> None:
     origin.route("/page", Answer(200, AT_ONCE_STALE, b"one"))
-    edge = await start_edge(origin, workers=2)
-    assert (await edge.get("/page")).body == b"one"
+    assert (await pair.get("/page")).body == b"one"
     held = asyncio.Event()
     origin.route("/page", Answer(200, {"Cache-Control": "max-age=600"}, b"two", hold=held))
 
-    responses = await asyncio.gather(*(edge.get("/page") for _ in range(200)))
+    responses = await asyncio.gather(*(pair.get("/page") for _ in range(200)))
     assert {response.body for response in responses} == {b"one"}
     for response in responses:
         assert response.cache_status["hit"] is True
@@ -28,7 +26,7 @@ async def test_one_refresh_runs_behind_any_number_of_stale_answers(
         assert response.cache_status["detail"] == "stale-while-revalidate"
     await origin.seen("/page", 2)
     held.set()
-    while (response := await edge.get("/page")).body != b"two":
+    while (response := await pair.get("/page")).body != b"two":
         pass
     assert origin.counts["/page"] == 2
 

@@ -5,9 +5,10 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import resource
-import subprocess
-import sys
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from tests.kit import (
     RedisServer,
     ScriptedOrigin,
 )
+from tests.kit.disk import read_only
+from tests.kit.edge import TOKEN, token_hash
 
 HOST = {"Host": "a.test"}
 CACHEABLE = {"Cache-Control": "max-age=3600", "Cache-Tag": "all"}
@@ -42,8 +45,9 @@ def telling(request: OriginRequest) -> Answer:
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 async def test_the_store_on_disk_survives_its_processes(
-    edge: EdgeProcess, origin: ScriptedOrigin, kill: bool
+    start_edge: StartEdge, origin: ScriptedOrigin, kill: bool
 ) -> None:
+    edge = await start_edge(origin)
     origin.otherwise(telling)
     for number in range(20):
         await edge.get(f"/{number}")
@@ -160,8 +164,9 @@ async def test_memory_keeps_nothing_over_a_restart(
 
 @pytest.mark.parametrize("damage", ["noise", "truncated", "foreign"])
 async def test_a_damaged_store_is_set_aside_and_the_edge_starts_empty(
-    edge: EdgeProcess, origin: ScriptedOrigin, damage: str
+    start_edge: StartEdge, origin: ScriptedOrigin, damage: str
 ) -> None:
+    edge = await start_edge(origin)
     origin.otherwise(telling)
     await edge.get("/1")
     await edge.stop()
@@ -182,8 +187,9 @@ async def test_a_damaged_store_is_set_aside_and_the_edge_starts_empty(
 
 
 async def test_a_store_that_another_edge_has_is_refused(
-    edge: EdgeProcess, origin: ScriptedOrigin, start_edge: StartEdge
+    origin: ScriptedOrigin, start_edge: StartEdge
 ) -> None:
+    edge = await start_edge(origin)
     second = await start_edge(origin, store=f"lmdb:{edge.folder / 'store'}", wait=False)
     assert await second.wait() != 0
     assert str(edge.folder / "store") in second.log
@@ -247,25 +253,203 @@ async def test_a_full_disk_keeps_nobody_from_an_answer(
     assert await hits("/new", "/large", "/2") == [True] * 3
 
 
-async def test_a_read_only_file_system_is_told(edge: EdgeProcess, origin: ScriptedOrigin) -> None:
-    """In a mount namespace of its own, as nothing else keeps root from writing."""
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-        pytest.skip("a READ-ONLY FILE SYSTEM WAS NOT TRIED: it takes leave to mount (root)")
+async def test_a_folder_that_cannot_be_written_keeps_nobody_from_an_answer(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
     origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2)
+    store = edge.folder / "store"
     await edge.get("/1")
     await edge.stop()
-    store = edge.folder / "store"
-    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-    command = [sys.executable, "-m", "edgeproxy", *edge.arguments()]
-    started = await asyncio.create_subprocess_exec(
-        *("unshare", "-m", "--propagation", "private", "sh", "-c", script, str(store), *command),
-        stderr=subprocess.PIPE,
-    )
-    _, told = await asyncio.wait_for(started.communicate(), 30)
-    assert started.returncode == 1
-    assert told.decode() == f"edgeproxy: {store} can't be used: Read-only file system\n"
+    with read_only(store):
+        await edge.start()
+        told = await edge.logged(rf"ERROR \[supervisor\] {store} can't .*: what is stored, and .*")
+        assert "every purge, ends with this run" in told[0]
+        assert f"make {store} readable and writable for this user, and restart" in told[0]
+        ready = await edge.admin("GET", "/readyz")
+        assert (ready.status, ready.json()["status"]) == (200, "degraded")
+        (warning,) = (await edge.admin("GET", "/v1/status")).json()["warnings"]
+        assert [warning] == ready.json()["warnings"]
+        assert warning in told[0]
+
+        # It stores, and purges are exact, whatever becomes of its workers.
+        assert ["hit" in (await edge.get("/1")).cache_status for _ in range(2)] == [False, True]
+        await edge.kill_worker()
+        await edge.ready()
+        assert "hit" in (await edge.get("/1")).cache_status
+        assert (await edge.purge(tags=["all"], mode="delete"))["matched"] == 1
+        for _ in range(10):
+            await edge.get("/1")
+        assert origin.counts["/1"] == 3
+        await edge.stop()
+    # The journal that is there has no word of that purge.
     await edge.start()
-    assert (await edge.get("/1")).cache_status.get("hit")
+    await edge.logged(rf"the store in {store} can't be trusted: purges were taken while it could")
+    assert "hit" not in (await edge.get("/1")).cache_status
+    assert (await edge.admin("GET", "/readyz")).json() == {"status": "ready"}
+    await edge.stop()
+    await edge.start()
+    assert "hit" in (await edge.get("/1")).cache_status, "and once is enough"
+
+
+def cut_off(data: Path) -> None:
+    os.truncate(data, 2 * 4096)
+
+
+def scribbled_over(data: Path) -> None:
+    with data.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(random.Random(6).randbytes(data.stat().st_size - 2 * 4096))
+
+
+@pytest.mark.parametrize("harm", [cut_off, scribbled_over])
+@pytest.mark.parametrize("what", ["responses", "journal"])
+async def test_a_file_that_is_damaged_under_the_edge_is_set_aside(
+    origin: ScriptedOrigin, start_edge: StartEdge, what: str, harm: Callable[[Path], None]
+) -> None:
+    """Whatever LMDB makes of it, and be it the worker's death."""
+    origin.otherwise(telling)
+    # Nothing of it fits into memory.
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1KB"}})
+    for number in range(20):
+        await edge.get(f"/{number}")
+    for _ in range(3):
+        position = (await edge.purge(tags=["nothing"]))["position"]
+    store = edge.folder / "store"
+    harm(store / what / "data.mdb")
+
+    async def call(number: int) -> None:
+        """A reader, or one that purges, and who may lose the connection, but nothing else."""
+        with contextlib.suppress(MessageCut, OSError):
+            if number % 5 == 4:
+                answer = await edge.admin("POST", "/v1/purge", body=b'{"tags": ["nothing"]}')
+                assert answer.status in (200, 500, 503)
+                return
+            answer = await edge.get(f"/{number % 20}")
+            assert (answer.status, answer.body) in (
+                (200, told_body(f"/{number % 20}")),
+                (500, answer.body),
+            )
+
+    async with asyncio.timeout(20):
+        number = 0
+        while "set aside in" not in edge.log:
+            await call(number)
+            number += 1
+    await edge.ready()
+    assert edge.log.count("all workers end, and begin with an empty store") == 1
+    (aside,) = store.glob("damaged-*")
+    kept = [] if what == "responses" else ["journal"]
+    assert sorted(each.name for each in aside.iterdir()) == ["bodies", *kept, "responses"]
+    for number in range(20):
+        response = await edge.get(f"/{number}")
+        assert (response.status, response.body) == (200, told_body(f"/{number}"))
+        assert "hit" in (await edge.get(f"/{number}")).cache_status
+    told = await edge.purge(tags=["all"], mode="delete")
+    assert told["matched"] == 20
+    assert "hit" not in (await edge.get("/1")).cache_status
+    # Where it is whole, the journal goes on.
+    assert told["position"] > position if what == "responses" else told["position"] == 1
+    assert edge.log.count("set aside in") == 1
+    # In good order it would have to have logged nothing of requests that met the damage.
+    await edge.kill()
+
+
+async def test_a_ledger_that_is_damaged_under_the_edge_is_emptied(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """Or the next who is counted would kill his worker again."""
+    tokens = [{"name": "kit", "hash": token_hash(TOKEN), "rate": "1000/1m"}]
+    edge = await start_edge(origin, workers=2, config={"admin": {"tokens": tokens}})
+    await edge.purge(tags=["nothing"])
+    cut_off(edge.folder / "store" / "ledger" / "data" / "data.mdb")
+    async with asyncio.timeout(20):
+        while "the ledger in" not in edge.log:
+            with contextlib.suppress(MessageCut, OSError):
+                await edge.admin("POST", "/v1/purge", body=b'{"tags": ["nothing"]}')
+    await edge.logged("was killed by SIGBUS: all workers end")
+    await edge.ready()
+    for _ in range(10):
+        await edge.purge(tags=["nothing"])
+    assert edge.log.count("was killed by SIGBUS: ") == 1
+
+
+async def test_requests_in_flight_end_before_a_damaged_store_is_set_aside(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    held = asyncio.Event()
+    origin.otherwise(telling)
+    slow = [f"/slow/{number}" for number in range(8)]
+    for target in slow:
+        origin.route(target, Answer(200, {"Cache-Control": "no-store"}, b"whole", hold=held))
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1KB"}})
+    for number in range(20):
+        await edge.get(f"/{number}")
+    waiting = [await edge.connect() for _ in slow]
+    for connection, target in zip(waiting, slow, strict=True):
+        await connection.request("GET", target)
+        await origin.seen(target)
+    workers = edge.pids()
+    scribbled_over(edge.folder / "store" / "responses" / "data.mdb")
+    seen = asyncio.create_task(edge.logged("all workers end"))
+    number = 0
+    while not seen.done():
+        asking = asyncio.create_task(edge.get(f"/{number % 20}"))
+        await asyncio.wait((asking, seen), return_when=asyncio.FIRST_COMPLETED)
+        number += 1
+    await seen
+    held.set()
+    for connection in waiting:
+        response = await connection.response()
+        assert (response.body, response.field("connection")) == (b"whole", "close")
+        await connection.close()
+    # Who came in between has waited for the next worker.
+    assert (await asking).status == 200
+    await edge.ready()
+    assert set(workers).isdisjoint(edge.pids())
+    assert "was killed" not in edge.log
+
+
+async def test_a_store_that_cannot_be_seen_to_any_more_keeps_nobody_from_an_answer(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2)
+    await edge.get("/1")
+    with read_only(edge.folder / "store"):
+        os.kill(edge.pids()[0], signal.SIGBUS)
+        await edge.logged("was killed by SIGBUS: all workers end")
+        await edge.logged("serving on with an empty store of at most 64MiB")
+        await edge.ready()
+        assert ["hit" in (await edge.get("/1")).cache_status for _ in range(2)] == [False, True]
+        assert (await edge.admin("GET", "/readyz")).json()["status"] == "degraded"
+        assert (await edge.purge(tags=["all"]))["matched"] == 1
+        await edge.stop()
+
+
+async def test_a_row_that_is_damaged_under_the_edge_is_removed(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    def told_twice(request: OriginRequest) -> Answer:
+        return Answer(200, {**CACHEABLE, "X-Row": f"{request.target}."}, b"page")
+
+    origin.otherwise(told_twice)
+    edge = await start_edge(origin, workers=2, config={"memory": {"max_bytes": "1KB"}})
+    targets = [f"/row/{number}" for number in range(20)]
+    for target in targets:
+        await edge.get(target)
+    data = edge.folder / "store" / "responses" / "data.mdb"
+    with data.open("r+b") as file:
+        # LMDB may have copies of it that are not in use any more.
+        for found in re.finditer(rb"/row/7\.", data.read_bytes()):
+            file.seek(found.start())
+            file.write(b"/row/8.")
+    answers = [await edge.get(target) for target in targets]
+    assert [each.field("x-row") for each in answers] == [f"{target}." for target in targets]
+    assert ["hit" in each.cache_status for each in answers].count(False) == 1
+    await edge.logged("the row [0-9a-f]{48} is damaged and is removed")
+    assert "hit" in (await edge.get(targets[7])).cache_status
+    assert "set aside" not in edge.log
 
 
 def truncated(body: Path) -> None:
@@ -304,26 +488,54 @@ async def test_a_damaged_body_is_never_taken_for_a_whole_one(
     assert [origin.counts[target] for target in large] == [2] * len(large)
 
 
-@pytest.mark.parametrize(
-    ("step", "fresh"), [("an_hour_back", True), ("an_hour_ahead", False)], ids=["back", "ahead"]
-)
-async def test_a_step_of_the_clock_over_a_restart_leaves_ages_sane(
-    origin: ScriptedOrigin, start_edge: StartEdge, tmp_path: Path, step: str, fresh: bool
+async def test_steps_of_the_clock_while_it_runs_make_nothing_younger_or_older(
+    origin: ScriptedOrigin, start_edge: StartEdge
 ) -> None:
     origin.route("/", Answer(200, {"Cache-Control": "max-age=600"}, b"page"))
+    origin.route("/brief", Answer(200, {"Cache-Control": "max-age=1"}, b"page"))
+    edge = await start_edge(origin, workers=2, sabotage="restless_clock")
+    for target in ("/", "/brief"):
+        await edge.get(target)
+    stored = time.monotonic()
+    await edge.kill_worker()
+    await edge.ready()
+    await asyncio.sleep(max(0.0, stored + 1.0 - time.monotonic()))
+    for _ in range(10):
+        response = await edge.get("/")
+        assert "hit" in response.cache_status
+        assert 1 <= int(response.field("age") or 0) < 60
+    assert "hit" not in (await edge.get("/brief")).cache_status
+
+
+@pytest.mark.parametrize("step", ["an_hour_back", "an_hour_ahead"])
+async def test_over_a_restart_a_step_of_the_clock_makes_nothing_younger(
+    origin: ScriptedOrigin, start_edge: StartEdge, tmp_path: Path, step: str
+) -> None:
+    origin.route("/", Answer(200, {"Cache-Control": "max-age=600"}, b"page"))
+    origin.route("/brief", Answer(200, {"Cache-Control": "max-age=1"}, b"page"))
     store = f"lmdb:{tmp_path / 'store'}"
     before = await start_edge(origin, store=store)
-    await before.get("/", HOST)
+    for target in ("/", "/brief"):
+        await before.get(target, HOST)
+    stored = time.monotonic()
     await before.stop()
     after = await start_edge(origin, store=store, sabotage=step)
+    await after.logged(rf"clock was set (back|forward) by 3600 s since the store in {tmp_path}")
+    await asyncio.sleep(max(0.0, stored + 1.0 - time.monotonic()))
     response = await after.get("/", HOST)
-    assert ("hit" in response.cache_status) == fresh
-    assert 0 <= int(response.field("age") or 0) < 60
-    assert (await after.purge(everything=True, mode="delete"))["matched"] == 1
+    # To a clock that is an hour ahead, a Date of now is an hour old (RFC 9111 4.2.3).
+    assert ("hit" in response.cache_status) == (step == "an_hour_back")
+    if "hit" in response.cache_status:
+        assert 1 <= int(response.field("age") or 0) < 60
+    assert "hit" not in (await after.get("/brief", HOST)).cache_status
+    assert (await after.purge(everything=True, mode="delete"))["matched"] == 2
     assert "hit" not in (await after.get("/", HOST)).cache_status
-    # Back again, what was stored meanwhile is not fresh for longer than it would have been.
-    await after.stop()
+    # Back again, what was stored meanwhile is neither fresh for longer nor from the future.
+    stored = time.monotonic()
+    await after.kill()
     again = await start_edge(origin, store=store)
+    await asyncio.sleep(max(0.0, stored + 1.0 - time.monotonic()))
     response = await again.get("/", HOST)
     assert 0 <= int(response.field("age") or 0) < 60
     assert response.body == b"page"
+    assert "hit" not in (await again.get("/brief", HOST)).cache_status

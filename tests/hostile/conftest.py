@@ -16,7 +16,7 @@ SITE = {
     "key": {"ignore_tracking": True},
     "timeouts": {"first_byte": "3s", "between_bytes": "3s"},
 }
-LIMITS = {"header_timeout": "1s", "body_idle_timeout": "3s", "keepalive_timeout": "1s"}
+LIMITS = {"header_timeout": "2s", "body_idle_timeout": "3s", "keepalive_timeout": "4s"}
 NUMBERS = count()
 
 # What differs between any two requests, or is no part of what a page is made of.
@@ -70,21 +70,14 @@ async def edge(
             "origins": [{"url": origin.url}],
             "pool": {"max_connections": 4},
             "tags": {"max_tags": 4},
+            "cache": {"max_waiters": 3},
             "key": {"max_bytes": "64B"},
             "ttl": {"default": "10m"},
         },
     }
-    config = {"limits": LIMITS, "sites": sites}
-    process = EdgeProcess(folder, origin=origin.url, config=config, site=SITE)
-    await process.start()
-    try:
+    config = {"limits": LIMITS, "sites": sites, "memory": {"uncacheable_keys": 100}}
+    async with EdgeProcess(folder, origin=origin.url, config=config, site=SITE) as process:
         yield process
-        # Nothing that was sent may have made it log a traceback.
-        await process.stop()
-    finally:
-        if process.running:
-            await process.kill()
-        process.release()
 
 
 @pytest.fixture

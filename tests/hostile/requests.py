@@ -140,6 +140,17 @@ FRAMINGS: tuple[tuple[str, str, bytes, bytes], ...] = (
      b"Connection: Content-Length\r\n" + length(HIDDEN) + CHUNKED, HIDDEN),
 )  # fmt: skip
 
+# Expectations that nobody can meet, or that two may read as two (10.1.1 of RFC 9110).
+EXPECTATIONS: tuple[tuple[str, bytes], ...] = (
+    ("of unknown kind", b"Expect: the-unexpected\r\n"),
+    ("of two kinds", b"Expect: 100-continue, the-unexpected\r\n"),
+    ("misspelt", b"Expect: y 100-continue\r\n"),
+    ("with a parameter", b"Expect: 100-continue;a=b\r\n"),
+    ("of nothing", b"Expect:\r\n"),
+    ("twice", b"Expect: 100-continue\r\n" * 2),
+    ("list", b"Expect: 100-continue, 100-continue\r\n"),
+)
+
 UNKNOWN_CODINGS = (b" gzip, chunked", b" identity, chunked", b"")
 
 # Bodies of `Transfer-Encoding: chunked` that are none (7.1).
@@ -336,8 +347,6 @@ TAKEN: tuple[tuple[str, str, bytes, str], ...] = (
      post(b"Expect: 100-continue\r\n" + length(HIDDEN), HIDDEN), "POST TARGET"),
     ("Expect without a body", "10.1.1 of 9110",
      request(b"Expect: 100-continue\r\n", method=b"DELETE"), "DELETE TARGET"),
-    ("Expect of unknown kind", "10.1.1 of 9110",
-     post(b"Expect: the-unexpected\r\n" + length(HIDDEN), HIDDEN), "POST TARGET"),
     ("If-Match", "13.1.1 of 9110", request(b'If-Match: "x"\r\n'), "GET TARGET"),
 )  # fmt: skip
 
@@ -411,11 +420,20 @@ def _refused() -> Iterator[Row]:
         yield Row(f"target, {name}", section, request(target=target))
     for name, line, status in LINE_STARTS:
         yield Row(name, "3", line + HOST + b"\r\n", (status,))
+    for name, line in EXPECTATIONS:
+        for method in (b"GET", b"POST"):
+            yield Row(
+                f"Expect {name}, {method.decode()}", "10.1.1 of 9110",
+                request(line + length(HIDDEN), HIDDEN, method=method), (417,),
+            )  # fmt: skip
     yield Row("HTTP/0.9 alone", "3", b"GET TARGET\r\n\r\n")
     yield Row("HTTP/2 preface", "3.4 of 9113", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (505,))
     yield Row("TLS", "3", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     yield Row("request in the target", "3", b"GET TARGET HTTP/1.1\r\nX: y HTTP/1.1\r\n\r\n")
     yield Row("head that ends in bare LF", "2.2", b"GET TARGET HTTP/1.1\n" + HOST + b"\n" + HIDDEN)
+    for name, start in (("LF", b"\n"), ("CR", b"\r"), ("LF CR", b"\n\r"), ("CR CR LF", b"\r\r\n")):
+        yield Row(f"bare {name} first", "2.2", start + request())
+        yield Row(f"empty line and bare {name} first", "2.2", b"\r\n" + start + request())
     yield Row("head that ends in LF LF", "2.2", request()[:-4] + b"\n\n")
     yield Row("head that ends in LF CR LF", "2.2", request()[:-4] + b"\n\r\n")
     for name, section, raw, status in SIZES:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.hostile.answers import ANSWERS, BODY, OK
-from tests.kit import Answer, EdgeProcess, MessageCut, ScriptedOrigin
+from tests.kit import CLOSE, Answer, EdgeProcess, MessageCut, ScriptedOrigin
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -56,6 +56,18 @@ async def test_what_is_stored_outlives_an_answer_that_is_none(
     for _ in range(2):
         reader = await edge.get(target)
         assert (reader.status, reader.body) == (200, b"stored")
+
+
+@pytest.mark.parametrize("chosen", ["h2c", "websocket, h2c", "http/1.1", ""])
+async def test_no_origin_chooses_a_protocol_that_was_not_asked_for(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str, chosen: str
+) -> None:
+    """RFC 9110 7.8: what goes through such a tunnel, nobody here looks at."""
+    switch = f"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: {chosen}\r\n\r\n"
+    origin.route(target, [switch.encode(), CLOSE])
+    asked = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    async with asyncio.timeout(PATIENCE):
+        assert (await edge.get(target, asked)).status == 502
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What strangers may use up: connections, room in the store, time."""
 
 import asyncio
+import json
+import re
 
 import pytest
 
@@ -96,8 +98,9 @@ async def test_a_purge_of_all_that_may_be_named_is_quick(
 async def refused(edge: EdgeProcess) -> dict[str, int]:
     """What `GET /v1/status` counts."""
     status = (await edge.admin("GET", "/v1/status")).json()
-    counts: dict[str, int] = status["not_stored"]
-    return counts | {name: status[name] for name in ("dropped_variants", "dropped_busters")}
+    counts: dict[str, int] = status["not_stored"] | status["refused"]
+    dropped = ("dropped_variants", "dropped_busters", "dropped_uncacheable")
+    return counts | {name: status[name] for name in dropped}
 
 
 async def test_a_long_url_is_passed_on_and_not_stored(
@@ -134,12 +137,89 @@ async def test_variants_of_a_url_give_way(
 ) -> None:
     before = await refused(edge)
     origin.route(target, Answer(200, FRESH | {"Vary": "X-Random", "Cache-Tag": target}, b"page"))
+    told = []
     async with await edge.connect() as connection:
         for number in range(40):
             fields = {"Host": "shop.example", "X-Random": str(number)}
-            await connection.exchange("GET", target, fields)
+            answer = await connection.exchange("GET", target, fields)
+            told.append(answer.cache_status.get("detail"))
+    assert told == [None] * 32 + ["variant-limit"] * 8
     assert (await edge.purge(tags=[target], site="default", dry_run=True))["matched"] == 32
     assert (await refused(edge))["dropped_variants"] == before["dropped_variants"] + 8
+
+
+async def test_copies_of_a_url_give_way(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    before = await refused(edge)
+    origin.route(target, Answer(200, FRESH, b"page"))
+    told = [
+        (await edge.get(f"/cb:{number}{target}")).cache_status.get("detail") for number in range(36)
+    ]
+    assert told == [None] * 32 + ["buster-limit"] * 4
+    assert (await refused(edge))["dropped_busters"] == before["dropped_busters"] + 4
+
+
+async def test_who_finds_no_place_among_those_that_wait_asks_the_origin(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    """As many as may wait for one answer, and no more: `max_waiters` is 3 there."""
+    before = await refused(edge)
+    go_on = asyncio.Event()
+    origin.route(target, Answer(200, FRESH, b"page", hold=go_on))
+    asking = [
+        asyncio.create_task(edge.get(target, {"Host": "small.example"})) for _ in range(3 * 3)
+    ]
+    async with asyncio.timeout(PATIENCE):
+        await origin.seen(target, 3)
+        go_on.set()
+        answers = [await each for each in asking]
+    assert {each.text for each in answers} == {"page"}
+    told = [each.cache_status.get("detail") for each in answers]
+    assert told.count("too-many-waiters") == 2
+    assert origin.counts[target] == 3
+    assert (await refused(edge))["too-many-waiters"] == before["too-many-waiters"] + 2
+
+
+async def test_only_so_many_urls_are_remembered_as_uncacheable(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    """100 of them here; the one of the longest ago is the next to be asked for in line."""
+    before = await refused(edge)
+    origin.otherwise(Answer(200, {"Cache-Control": "no-store"}, b"page"))
+    async with await edge.connect() as connection:
+        for number in range(101):
+            fields = {"Host": "shop.example"}
+            await connection.exchange("GET", f"{target}/{number}", fields)
+        told = [
+            (await connection.exchange("GET", f"{target}/{number}", fields)).cache_status["fwd"]
+            for number in (100, 0)
+        ]
+    assert told == ["bypass", "uri-miss"]
+    assert (await refused(edge))["dropped_uncacheable"] >= before["dropped_uncacheable"] + 1
+
+
+async def test_no_word_of_a_stranger_s_becomes_the_name_of_a_count(
+    edge: EdgeProcess, origin: ScriptedOrigin
+) -> None:
+    """What is counted has names of the edge's own, however many hosts and methods there are."""
+
+    async def names() -> list[str]:
+        told = (await edge.admin("GET", "/v1/status")).json()
+        told |= {"sites": (await edge.admin("GET", "/v1/sites")).json()}
+        return re.findall(r'"([^"]+)":', json.dumps(told))
+
+    origin.otherwise(Answer(200, {"Cache-Control": "no-store"}, b"page"))
+    before = await names()
+    for number in range(20):
+        async with asyncio.timeout(PATIENCE), await edge.connect() as connection:
+            await connection.send(
+                b"M%d /%d HTTP/1.1\r\nHost: h%d.example\r\n\r\n" % ((number,) * 3)
+            )
+            assert (await connection.response()).status == 200
+            await connection.send(b"M%d bad%d HTTP/9.%d\r\n\r\n" % (number, number, number % 10))
+            assert (await connection.response()).status in (400, 505)
+    assert await names() == before
 
 
 RANGES = {

@@ -47,6 +47,19 @@ POISON = {
     for field in (
         "X-Forwarded-Host: evil.example",
         "X_Forwarded_Host: evil.example",
+        "X.Forwarded.Host: evil.example",
+        "X-Forwarded~Host: evil.example",
+        "X-Original-Remote-Addr: evil",
+        "X-Real-Port: evil",
+        "WL-Proxy-Client-IP: evil",
+        "X-Envoy-Original-Host: evil",
+        "Base-URL: http://evil.example",
+        "Request-URI: /evil",
+        "X-Middleware-Prefetch: 1; evil",
+        "X-Nuxt-No-SSR: evil",
+        "X-React-Router-SPA-Mode: evil",
+        "X-Astro-Path: /evil",
+        "X-PHP-OB-Level: evil",
         "X-Forwarded-Proto: https",
         "X-Forwarded-Port: 1337",
         "X-Forwarded-Prefix: /evil",
@@ -172,6 +185,24 @@ async def test_one_reader_s_page_is_no_other_s(
         assert origin.counts[target] == asked
     origin.route(target, [CLOSE])
     assert (await edge.get(target)).status == 502
+
+
+@pytest.mark.parametrize("name", ["a.css", "a.js", "a.png", "a.woff2", "a.html", "robots.txt"])
+@pytest.mark.parametrize(
+    "directives", ["private", "no-store", "max-age=600\r\nSet-Cookie: a=alice"]
+)
+async def test_and_so_it_is_whatever_its_url_looks_like(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str, name: str, directives: str
+) -> None:
+    """Where everything has a lifetime by the site's own rule, too."""
+    small = {"Host": "small.example"}
+    own = f"/{target.rpartition('/')[2]}/{name}"
+    kind = "text/css" if name.endswith("css") else "text/plain"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCache-Control: {directives}\r\n"
+    origin.route(own, [head.encode() + BODY])
+    for asked in (1, 2):
+        assert (await edge.get(own, small)).status == 200
+        assert origin.counts[own] == asked
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,8 @@ async def test_a_host_that_is_nobody_s_is_421(origin: ScriptedOrigin, tmp_path: 
     sites = {"shop": {"hosts": ["shop.example"], "origins": [{"url": origin.url}]}}
     strict = EdgeProcess(tmp_path / "strict", config={"sites": sites})
     del strict.config["default_site"]
-    await strict.start()
     before = len(origin.requests)
-    try:
+    async with strict:
         for raw in (
             b"GET /a HTTP/1.1\r\nHost: evil.example\r\n\r\n",
             b"GET http://evil.example/a HTTP/1.1\r\nHost: shop.example\r\n\r\n",
@@ -167,9 +166,6 @@ async def test_a_host_that_is_nobody_s_is_421(origin: ScriptedOrigin, tmp_path: 
             async with asyncio.timeout(PATIENCE), await strict.connect() as connection:
                 await connection.send(raw)
                 assert (await connection.response()).status == 421
-    finally:
-        await strict.stop()
-        strict.release()
     assert len(origin.requests) == before
 
 

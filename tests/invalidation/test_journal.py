@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import re
 import subprocess
 import sys
@@ -12,16 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lmdb
 import pytest
 
 from edgeproxy.invalidation import journal as journal_module
 from edgeproxy.invalidation.journal import (
-    JournalDamaged,
     JournalError,
     LocalJournal,
     Record,
-    check_journal,
 )
 from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.invalidation.appender import mapped_head
@@ -29,7 +25,7 @@ from tests.invalidation.samples import new_head, record
 from tests.kit.disk import full_disk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,9 +239,9 @@ async def test_it_goes_on_where_it_was_and_stays_the_same_journal(tmp_path: Path
 
 
 async def test_the_newest_records_are_kept_and_those_not_dealt_with(
-    journal: LocalJournal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "KEPT_RECORDS", 10)
+    journal = LocalJournal(tmp_path / "short", new_head(), kept_records=10)
     monkeypatch.setattr(journal_module, "_TRIM_STEP", 8)
     assert journal.oldest() == 1
     journal.append_all([record() for _ in range(40)])
@@ -357,95 +353,3 @@ async def test_what_was_durable_and_not_yet_visible_becomes_so_at_the_next_openi
     again = LocalJournal(tmp_path, head)
     assert head.get() == 1
     await again.close()
-
-
-# -- damage
-
-
-async def filled(folder: Path) -> bytes:
-    journal = LocalJournal(folder, new_head())
-    journal.append_all([record(Selector.by_tag("shop", f"tag-{number}")) for number in range(500)])
-    await journal.close()
-    return journal.id
-
-
-async def test_a_sound_journal_passes_its_check(tmp_path: Path) -> None:
-    assert await filled(tmp_path) == check_journal(tmp_path)
-
-
-def test_an_absent_journal_is_made_by_its_check(tmp_path: Path) -> None:
-    identity = check_journal(tmp_path / "new")
-    assert len(identity) == 16
-    assert check_journal(tmp_path / "new") == identity
-
-
-def garbled(path: Path) -> None:
-    path.write_bytes(os.urandom(path.stat().st_size))
-
-
-def cut_short(path: Path) -> None:
-    # Much of the file is room for what is to come: this is in the middle of the records.
-    os.truncate(path, path.stat().st_size // 20)
-
-
-def one_letter_off(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    for at in range(len(content)):
-        if content[at : at + 7] == b"tag-123":
-            content[at : at + 7] = b"tag-124"
-    path.write_bytes(content)
-
-
-def pages_swapped_out(path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(2 * 4096)
-        file.write(b"\xaa" * (size - 2 * 4096))
-
-
-@pytest.mark.parametrize("damage", [garbled, cut_short, one_letter_off, pages_swapped_out])
-async def test_a_damaged_journal_is_told_with_its_folder(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    await filled(tmp_path)
-    damage(tmp_path / "data.mdb")
-    with pytest.raises(JournalDamaged, match=str(tmp_path)):
-        check_journal(tmp_path)
-
-
-async def test_a_missing_record_is_damage(tmp_path: Path) -> None:
-    await filled(tmp_path)
-    with lmdb.open(str(tmp_path), max_dbs=2, map_size=1 << 30) as env:
-        records = env.open_db(b"records")
-        with env.begin(records, write=True) as transaction:
-            assert transaction.delete((77).to_bytes(8, "big"))
-    with pytest.raises(JournalDamaged, match="lost"):
-        LocalJournal(tmp_path, new_head())
-    with pytest.raises(JournalDamaged, match="lost"):
-        check_journal(tmp_path)
-
-
-async def test_a_damaged_record_is_never_taken_for_another(tmp_path: Path) -> None:
-    await filled(tmp_path)
-    one_letter_off(tmp_path / "data.mdb")
-    journal = LocalJournal(tmp_path, new_head())
-    with pytest.raises(JournalDamaged, match=str(tmp_path)):
-        everything(journal)
-    await journal.close()
-
-
-async def test_a_journal_of_another_version_is_not_read(tmp_path: Path) -> None:
-    await filled(tmp_path)
-    with lmdb.open(str(tmp_path), max_dbs=2, map_size=1 << 30) as env:
-        meta = env.open_db(b"meta")
-        with env.begin(meta, write=True) as transaction:
-            transaction.put(b"format", b"edgeproxy journal 7")
-    with pytest.raises(JournalDamaged, match="another version"):
-        check_journal(tmp_path)
-
-
-def test_a_folder_that_cannot_be_used_is_not_called_damaged(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(JournalError, match="file") as told:
-        check_journal(tmp_path / "file" / "journal")
-    assert not isinstance(told.value, JournalDamaged)

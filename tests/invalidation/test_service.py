@@ -321,7 +321,9 @@ async def test_a_deadline_that_can_not_be(worker: Worker, mode: Mode, deadline: 
 async def test_rules_with_conditions_are_bounded_until_they_are_swept_for(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "MAX_CONDITIONAL", 3)
+    refused: list[str] = []
+    monkeypatch.setattr(worker.service, "_max_conditional", 3)
+    monkeypatch.setattr(worker.service, "_on_refused", refused.append)
 
     def pattern(number: int) -> Selector:
         return Selector("shop", pattern=f"^/{number}$")
@@ -332,6 +334,7 @@ async def test_rules_with_conditions_are_bounded_until_they_are_swept_for(
         await worker.purge(pattern(3), mode=Mode.DELETE)
     with pytest.raises(TooManyRules):
         await worker.purge(ALL, mode=Mode.DELETE, deadline=5.0)
+    assert refused == ["too-many-rules"] * 2
     await worker.purge(ALL, HOME, mode=Mode.DELETE)
     await worker.settle()
     await worker.purge(*map(pattern, range(3)), mode=Mode.DELETE)

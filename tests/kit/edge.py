@@ -1,6 +1,7 @@
 """An edge of its own for a test: `edgeproxy serve` as a process of its own, with its workers."""
 
 import asyncio
+import copy
 import hashlib
 import json
 import os
@@ -8,7 +9,8 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from .forking import Forked, spawn
 from .http import Connection, FieldsLike, Response, encode_fields, fetch
@@ -29,6 +31,7 @@ class EdgeProcess:
     that site. With `flags` there is no configuration file: they follow `--listen` and `--admin`.
     `sabotage` names a function of `tests.e2e.sabotage` that breaks it beforehand.
     The object can be started again after it was stopped or killed, with the same ports and folder.
+    As a context manager it is started, and stopped; it must then exit 0 without a traceback.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class EdgeProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.token = TOKEN
+        self.host: str | None = None
+        """The Host of requests that name none; if None, its address."""
         self._public = PortLease()
         self._admin = PortLease()
         self._env = dict(env or {})
@@ -73,6 +78,30 @@ class EdgeProcess:
         self.config = merged(base, config or {})
         if site is not None:
             self.config = merged(self.config, {"sites": {"default": site}})
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self.running and error is None:
+                await self.stop()
+        finally:
+            if self.running:
+                await self.kill()
+            self.release()
+
+    def at(self, host: str) -> Self:
+        """The same edge, as those see it who ask for that host."""
+        seen = copy.copy(self)
+        seen.host = host
+        return seen
 
     @property
     def url(self) -> str:
@@ -214,11 +243,14 @@ class EdgeProcess:
 
     async def connect(self) -> Connection:
         """A new connection to the public port."""
-        return await Connection.open(self.url)
+        connection = await Connection.open(self.url)
+        connection.authority = self.host or connection.authority
+        return connection
 
     async def get(self, target: str, fields: FieldsLike = ()) -> Response:
         """GET that target on a connection of its own."""
-        return await fetch(self.url + target, fields=fields)
+        async with await self.connect() as connection:
+            return await connection.exchange("GET", target, fields)
 
     async def admin(
         self, method: str, target: str, *, body: bytes | None = None, fields: FieldsLike = ()

@@ -141,7 +141,7 @@ NOT_FOUND = Answer(404, {"Cache-Control": "no-store"}, b"no such page at the scr
 class ScriptedOrigin:
     """The server. Use it as an async context manager, or through the `origin` fixture."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[OriginRequest] = []
         self.counts: Counter[str] = Counter()
         """How many requests came for each target, of any method."""
@@ -150,7 +150,7 @@ class ScriptedOrigin:
         self.open_connections = 0
         self.complaints: list[str] = []
         """What was wrong with the requests, or with this test's own handlers."""
-        self.port = 0
+        self.port = port
         self._tls = tls
         self._routes: dict[str, tuple[Reply, bool]] = {}
         self._default: tuple[Reply, bool] = (NOT_FOUND, False)
@@ -197,7 +197,12 @@ class ScriptedOrigin:
     async def start(self) -> None:
         """Listen; again on the same port after `stop_listening`."""
         self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", self.port, ssl=self._tls, limit=HEAD_LIMIT
+            self._accept,
+            "127.0.0.1",
+            self.port,
+            ssl=self._tls,
+            limit=HEAD_LIMIT,
+            reuse_port=bool(self.port),
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -115,8 +115,12 @@ async def test_beyond_the_bound_of_waiters_a_request_asks_itself(
     asking = [asyncio.create_task(served.get("/")) for _ in range(3)]
     await origin.seen("/", 2)
     page.go.set()
-    assert {(await each).status for each in asking} == {200}
+    answers = [await each for each in asking]
+    assert {each.status for each in answers} == {200}
     assert page.count == 2
+    told = [each.cache_status["detail"] for each in answers if "detail" in each.cache_status]
+    assert told == ["too-many-waiters"]
+    assert served.edge.tally.refusals()["too-many-waiters"] == 1
 
 
 async def test_requests_with_credentials_share_nothing_that_is_in_the_air(

@@ -8,13 +8,13 @@ from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
 
 
 def test_nothing_is_known_of_a_new_key() -> None:
-    keys = UncacheableKeys()
+    keys = UncacheableKeys(3, list)
     assert keys.reason(b"a", 0.0) is None
     keys.forget(b"a")
 
 
 def test_a_key_is_remembered_until_its_time() -> None:
-    keys = UncacheableKeys()
+    keys = UncacheableKeys(3, list)
     keys.note(b"a", 60.0, "private")
     assert keys.reason(b"a", 59.9) == "private"
     assert not keys.reason(b"b", 59.9)
@@ -22,7 +22,7 @@ def test_a_key_is_remembered_until_its_time() -> None:
 
 
 def test_the_last_word_counts() -> None:
-    keys = UncacheableKeys()
+    keys = UncacheableKeys(3, list)
     keys.note(b"a", 60.0, "private")
     keys.note(b"a", 70.0, "no-store")
     assert keys.reason(b"a", 65.0) == "no-store"
@@ -31,13 +31,15 @@ def test_the_last_word_counts() -> None:
 
 
 def test_the_key_that_was_noted_longest_ago_is_forgotten_first() -> None:
-    keys = UncacheableKeys(capacity=3)
+    dropped: list[int] = []
+    keys = UncacheableKeys(3, lambda: dropped.append(1))
     for key in (b"a", b"b", b"c"):
         keys.note(key, 60.0, "private")
     keys.note(b"a", 60.0, "private")
     keys.note(b"d", 60.0, "private")
     held = [key for key in (b"a", b"b", b"c", b"d") if keys.reason(key, 0.0)]
     assert held == [b"a", b"c", b"d"]
+    assert len(dropped) == 1
 
 
 # -- refreshes that failed

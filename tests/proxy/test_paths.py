@@ -228,7 +228,7 @@ async def test_both_ways_answer_alike(
 ) -> None:
     """Byte for byte: whatever a client sends, alone, twice, in pieces, before something else."""
     chance = random.Random(SEED)
-    limits = {"header_timeout": 2.0, "body_idle_timeout": 2.0, "keepalive_timeout": 2.0}
+    limits = {"header_timeout": 1.0, "body_idle_timeout": 0.5, "keepalive_timeout": 2.0}
     for target, answer in PAGES.items():
         origin.route(target, answer)
     origin.route("/vary", varying)

@@ -304,6 +304,8 @@ async def head_of(leader: Leader) -> bytes:
         pytest.param(b"", id="nothing"),
         pytest.param(b"T", id="half a header"),
         pytest.param(message(b"T", b"abc", 4), id="half a message"),
+        pytest.param(message(b"T", b"abc"), id="what is no response"),
+        pytest.param(message(b"X", b"\x92\xcd\x01\xf6\xa1\xf7"), id="what is no UTF-8"),
     ],
 )
 async def test_a_leader_that_dies_before_it_has_told(tmp_path: Path, said: bytes) -> None:

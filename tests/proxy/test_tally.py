@@ -1,6 +1,6 @@
 """What was not stored, counted for the whole node."""
 
-from edgeproxy.proxy.tally import REASONS, WORDS, Tally
+from edgeproxy.proxy.tally import DROPPED, REASONS, REFUSALS, WORDS, Tally
 from edgeproxy.runtime.shared import TALLY_BYTES, SharedBlock
 
 
@@ -18,5 +18,5 @@ def test_the_workers_count_as_one_and_beyond_their_end() -> None:
 
 
 def test_there_is_room_for_every_reason() -> None:
-    assert len(REASONS) <= WORDS
+    assert len({*REASONS, *REFUSALS, *DROPPED}) <= WORDS
     assert WORDS * 8 == TALLY_BYTES

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import trustme
 
-from edgeproxy.proxy.tunnel import splice, upgrade_requested
+from edgeproxy.proxy.tunnel import splice, switched_as_asked, upgrade_requested
 from edgeproxy.semantics.fields import Fields
 
 pytestmark = pytest.mark.both_loops
@@ -79,6 +79,25 @@ BUFFERED = 1024 * 1024
 )
 def test_upgrade_requested(fields: list[tuple[bytes, bytes]], version: str, expected: bool) -> None:
     assert upgrade_requested(Fields(fields), version) is expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen", "expected"),
+    [
+        pytest.param(b"websocket", [b"websocket"], True, id="the-one"),
+        pytest.param(b"websocket", [b"WebSocket"], True, id="in-another-case"),
+        pytest.param(b"IRC/6.9, RTA/x11", [b"RTA/x11"], True, id="one-of-two"),
+        pytest.param(b"IRC/6.9, RTA/x11", [b"RTA/x11", b"IRC/6.9"], True, id="both"),
+        pytest.param(b"IRC/6.9", [b"IRC/7"], False, id="another-version"),
+        pytest.param(b"websocket", [b"h2c"], False, id="another"),
+        pytest.param(b"websocket", [b"websocket, h2c"], False, id="one-more"),
+        pytest.param(b"websocket", [], False, id="none"),
+        pytest.param(b"", [b"websocket"], False, id="unasked"),
+    ],
+)
+def test_switched_as_asked(asked: bytes, chosen: list[bytes], expected: bool) -> None:
+    fields = Fields([(b"Upgrade", each) for each in chosen])
+    assert switched_as_asked(asked, fields) is expected
 
 
 # -- the tunnel

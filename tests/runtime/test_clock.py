@@ -24,6 +24,14 @@ def test_a_step_of_the_system_clock_changes_nothing() -> None:
         assert 0 <= clock.now() - before < 0.1
 
 
+def test_both_clocks_tell_one_moment() -> None:
+    clock = Clock.start()
+    before = clock.now()
+    wall, elapsed = clock.moment()
+    assert before <= wall <= clock.now()
+    assert clock.wall + (elapsed - clock.elapsed) == wall
+
+
 def test_it_counts_from_where_it_was_started() -> None:
     anchored = Clock(wall=1000.0, elapsed=time.clock_gettime(time.CLOCK_BOOTTIME) - 5.0)
     assert 1005.0 <= anchored.now() < 1005.5

@@ -99,6 +99,31 @@ async def test_a_worker_that_dies_is_replaced_at_once(
         assert (await edge.get("/")).body == b"page"
 
 
+async def test_after_crashes_in_a_row_all_begin_with_an_empty_store(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    origin.otherwise(Answer(fields={"Cache-Control": "max-age=600"}, body=b"page"))
+    edge = await start_edge(origin, workers=2)
+    await edge.get("/")
+    position = (await edge.purge(tags=["nothing"]))["position"]
+    for _ in range(3):
+        assert "hit" in (await edge.get("/")).cache_status
+        worker = edge.pids()[0]
+        os.kill(worker, signal.SIGSEGV)
+        await edge.logged(rf"pid {worker}\) was killed by SIGSEGV")
+        await edge.ready()
+    await edge.logged("was killed by SIGSEGV: all workers end, and begin with an empty store")
+    await edge.logged("can't be trusted: worker . was killed by SIGSEGV; responses set aside")
+    assert ["hit" in (await edge.get("/")).cache_status for _ in range(2)] == [False, True]
+    assert (await edge.purge(tags=["nothing"]))["position"] == position + 1
+    # What goes on after that is not for want of an empty store.
+    os.kill(edge.pids()[0], signal.SIGBUS)
+    await edge.logged("was killed by SIGBUS; another one starts")
+    await edge.ready()
+    assert "hit" in (await edge.get("/")).cache_status
+    assert edge.log.count("all workers end") == 1
+
+
 async def test_connections_that_wait_for_a_dead_worker_get_to_its_successor(
     origin_with_pages: ScriptedOrigin, start_edge: StartEdge
 ) -> None:

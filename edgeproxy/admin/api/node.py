@@ -150,6 +150,7 @@ async def status(call: ApiCall) -> StatusAnswer:
         refused=edge.tally.refusals(),
         dropped_variants=edge.dropped_variants,
         dropped_busters=edge.dropped_busters,
+        dropped_uncacheable=edge.tally.dropped()["uncacheable"],
         store=StoreItem(
             kind=str(store.url).partition(":")[0],
             entries=edge.tier.entries,
@@ -157,6 +158,7 @@ async def status(call: ApiCall) -> StatusAnswer:
             max_bytes=store.max_bytes,
         ),
         streams=state.streams,
+        warnings=list(state.warnings),
     )
 
 

@@ -131,7 +131,11 @@ class StatusAnswer(Answer):
     dropped_variants: int
     dropped_busters: int
     """Variants and `cb:` copies that gave way to newer ones of their URL, in the store's life."""
+    dropped_uncacheable: int
+    """URLs that were forgotten to be uncacheable before their time, since the node was started."""
     store: StoreItem
     """Of the node; with the `memory:` store, of the worker that answers."""
     streams: int
     """Live streams of the journal that the worker that answers has open."""
+    warnings: list[str]
+    """What the node can't do, though it serves."""

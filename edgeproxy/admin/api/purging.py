@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def purge(call: ApiCall) -> PurgeAnswer:
     """Answers once the invalidation is durable, and seen by every worker."""
     body: PurgeRequest = call.body
-    dry_run = body.dry_run or call.incoming.dry_run
+    dry_run = call.incoming.dry_run or body.dry_run
     result = await call.edge.service.purge(
         purge_selectors(body, call.edge.sites, call.by),
         Mode(body.mode),

@@ -56,6 +56,14 @@ async def test_what_each_selector_picks(
     assert await hits(port, "/a", host="blog.test") == ["/a"]
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_word_for_a_dry_run_that_is_none_is_refused(port: AdminPort, dry_run: bool) -> None:
+    """Whatever the body says."""
+    asked = HOME | {"dry_run": dry_run}
+    answer = await port.call("POST", "/v1/purge", asked, headers={"Edge-Dry-Run": "yes"})
+    assert (answer.status, answer.body["errors"][0]["field"]) == (400, "Edge-Dry-Run")
+
+
 async def test_images_are_purged_by_their_source(port: AdminPort) -> None:
     target = "/_next/image?url=%2Fi.jpg&w=100"
     port.origin.route(target, Answer(200, {"Cache-Control": HOUR}, b"x"))
@@ -372,5 +380,6 @@ async def test_how_the_node_is(port: AdminPort) -> None:
     ]
     assert (told["store"]["kind"], told["store"]["entries"]) == ("lmdb", 4)
     assert 0 < told["store"]["bytes"] < told["store"]["max_bytes"]
+    assert told["warnings"] == []
     head = await port.call("HEAD", "/v1/status")
     assert (head.status, head.body) == (200, None)

@@ -192,6 +192,8 @@ class Exchange:
 
     async def fail(self, error: EdgeError) -> None:
         """Tell the reader that the origin failed; after the head, only a broken end can."""
+        if error.ends_connection:
+            self.close_after()
         status = CacheStatus(fwd=self.fwd, detail=error.detail)
         more = _SOON if error.status == 503 else _NO_FIELDS
         await self.refuse(error.status, str(error), status, more)

@@ -118,8 +118,9 @@ class Handler:
         parts = self._parts
         exchange = Exchange(raw, parts.clock)
         try:
-            async with parts.admission:
-                known = cast("EdgeProtocol", raw.protocol).take_known()
+            known = cast("EdgeProtocol", raw.protocol).take_known()
+            stored = known is not None and isinstance(known.decided.decision, (Hit, Stale))
+            async with parts.admission.at_once if stored else parts.admission:
                 if known is None:
                     secure = exchange.secure
                     exchange.request = self.intake.read(raw, exchange.method, secure=secure)

@@ -220,7 +220,7 @@ class Bench:
             time.sleep(SETTLES)
             beside = self._hits(edge, folder, HITS)
             turns.append((alone, beside, running.end()))
-            time.sleep(SETTLES)
+            time.sleep(2 * SETTLES)
         return _medians(turns)
 
     def _more(self, edge: Running, folder: Path) -> Kept:
@@ -236,6 +236,8 @@ class Bench:
         before, since = edge.cpu_seconds(), time.monotonic()
         told = Wrk(edge, folder, hits, self._seconds, self._other).end()
         cpu = (edge.cpu_seconds() - before) / (time.monotonic() - since)
+        if not told.answered or not cpu:
+            raise BenchError("there were no hits: the machine has no time for this")
         return Turn(told.answered, told.refused, cpu)
 
 

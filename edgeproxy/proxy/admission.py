@@ -35,6 +35,9 @@ MOST_OWED: Final = 0.05
 
 _PIECE: Final = 0.001
 """Seconds of the share that another one gets in for; what that will cost is not known before."""
+_MOST_AT_ONCE: Final = 4
+"""So many get in at once where there are no hits. A round must stay short: an event loop takes one
+new connection in each."""
 _ENOUGH_HITS: Final = 8
 """So many in a round tell what one costs."""
 _MIXED_FOR: Final = 4
@@ -117,6 +120,8 @@ class Admission:
         # Rounds in which something is still done for a request that has begun or ended.
         self._mixed = 0
         self._let_in_at = 0.0
+        # Rounds since the last one that had a hit.
+        self._without_hits = 0
         self.at_once = _AtOnce(self)
 
     def configure(self, limits: Limits) -> None:
@@ -202,10 +207,15 @@ class Admission:
     def _room_beside(self, hits: int, now: float) -> int:
         """How many get in, after a round with so many hits."""
         saved = self._balance.saved
-        if hits and saved > 0:
-            # A round with very many hits has room for more than one.
-            return 1 + int(saved / _PIECE)
-        return int(not hits or now - self._let_in_at >= LEAST_OFTEN)
+        if hits:
+            self._without_hits = 0
+            if saved > 0:
+                # A round with very many hits has room for more than one.
+                return 1 + int(saved / _PIECE)
+            return int(now - self._let_in_at >= LEAST_OFTEN)
+        # What is done in rows costs less; but the next hit may come at any moment.
+        self._without_hits += 1
+        return min(_MOST_AT_ONCE, 1 + self._without_hits // 4)
 
     def _settle(self) -> int:
         """Strike the balance; gives the hits since the last time."""

@@ -70,6 +70,11 @@ class Exchange:
             self.raw.transport.get_extra_info("sslcontext") is not None
         )
 
+    def check_client(self) -> None:
+        """Raise ConnectionResetError if the client has not waited."""
+        if self.raw.transport is None:
+            raise ConnectionResetError("the client is gone")
+
     @property
     def reply(self) -> web.StreamResponse:
         return self.writer.reply

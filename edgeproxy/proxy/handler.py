@@ -121,6 +121,7 @@ class Handler:
             known = cast("EdgeProtocol", raw.protocol).take_known()
             stored = known is not None and isinstance(known.decided.decision, (Hit, Stale))
             async with parts.admission.at_once if stored else parts.admission:
+                exchange.check_client()
                 if known is None:
                     secure = exchange.secure
                     exchange.request = self.intake.read(raw, exchange.method, secure=secure)

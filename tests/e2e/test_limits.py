@@ -174,11 +174,14 @@ async def test_a_full_line_refuses_at_once_and_ends_the_connection(
             assert response.cache_status["detail"] == "overloaded"
             assert await one_more.ended()
         assert "/more" not in origin.counts
+        held[1].reset()
         assert await answered(await stack.enter_async_context(await edge.connect()))
         go_on.set()
         async with asyncio.timeout(PATIENCE):
             assert (await held[0].response("GET")).text == "slow"
             assert (await edge.get("/slow/after")).text == "slow"
+        # Its client has not waited.
+        assert "/slow/1" not in origin.counts
     assert (await refused(edge))["overloaded"] >= 1
 
 

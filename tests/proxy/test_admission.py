@@ -175,8 +175,8 @@ async def test_while_hits_take_all_of_the_processor_the_others_have_their_share(
 
 async def test_without_hits_the_others_get_in_with_each_round() -> None:
     machine = Machine(50, 0)
-    await machine.run(500)
-    assert machine.served > 490
+    await machine.run(50)
+    assert machine.served > 100
     await machine.stop()
 
 

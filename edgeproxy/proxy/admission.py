@@ -36,8 +36,9 @@ MOST_OWED: Final = 0.05
 _PIECE: Final = 0.001
 """Seconds of the share that another one gets in for; what that will cost is not known before."""
 _MOST_AT_ONCE: Final = 4
-"""So many get in at once where there are no hits. A round must stay short: an event loop takes one
-new connection in each."""
+"""So many get in at once where there are neither hits nor new connections."""
+_BETWEEN: Final = 0.002
+"""Seconds after which one gets in, whatever new connections there are."""
 _ENOUGH_HITS: Final = 8
 """So many in a round tell what one costs."""
 _MIXED_FOR: Final = 4
@@ -101,12 +102,13 @@ class Admission:
         self,
         limits: Limits,
         hits: Callable[[], int],
+        connections: Callable[[], int],
         spent: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`hits` tells how many there have been, and `spent` how many seconds of the processor the
-        event loop has used."""
+        """`hits` tells how many there have been, `connections` how many were taken in, and `spent`
+        how many seconds of the processor the event loop has used."""
         self._limits = limits
-        self._count_hits = hits
+        self._count_hits, self._count_connections = hits, connections
         self.inside = 0
         """How many requests are under way."""
         self._line: deque[_Waiting] = deque()
@@ -120,8 +122,9 @@ class Admission:
         # Rounds in which something is still done for a request that has begun or ended.
         self._mixed = 0
         self._let_in_at = 0.0
-        # Rounds since the last one that had a hit.
-        self._without_hits = 0
+        self._connections = 0
+        # Rounds since the last one that had a hit, or a new connection.
+        self._quiet = 0
         self.at_once = _AtOnce(self)
 
     def configure(self, limits: Limits) -> None:
@@ -206,16 +209,19 @@ class Admission:
 
     def _room_beside(self, hits: int, now: float) -> int:
         """How many get in, after a round with so many hits."""
-        saved = self._balance.saved
+        saved, waited = self._balance.saved, now - self._let_in_at
+        made, self._connections = self._connections, self._count_connections()
+        if hits or made != self._connections:
+            self._quiet = 0
         if hits:
-            self._without_hits = 0
-            if saved > 0:
-                # A round with very many hits has room for more than one.
-                return 1 + int(saved / _PIECE)
-            return int(now - self._let_in_at >= LEAST_OFTEN)
+            # A round with very many of them has room for more than one.
+            return 1 + int(saved / _PIECE) if saved > 0 else int(waited >= LEAST_OFTEN)
+        if made != self._connections:
+            # There may be more behind it, which may want hits: an event loop takes one in a round.
+            return int(waited >= _BETWEEN)
         # What is done in rows costs less; but the next hit may come at any moment.
-        self._without_hits += 1
-        return min(_MOST_AT_ONCE, 1 + self._without_hits // 4)
+        self._quiet += 1
+        return min(_MOST_AT_ONCE, 1 + self._quiet // 4)
 
     def _settle(self) -> int:
         """Strike the balance; gives the hits since the last time."""

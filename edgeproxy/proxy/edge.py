@@ -194,7 +194,9 @@ class Edge:
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
         serving = Serving(self.tier, lookup, clock, memory_object)
-        self._admission = Admission(config.limits, lambda: self._fast.hits)
+        self._admission = Admission(
+            config.limits, lambda: self._fast.hits, lambda: self.server.connections_taken
+        )
         self._handler = Handler(
             HandlerParts(
                 clock=clock,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def an_admission(**limits: Any) -> Admission:
-    """For a worker that has no hits."""
-    return Admission(Limits(**limits), lambda: 0)
+    """For a worker that has neither hits nor new connections."""
+    return Admission(Limits(**limits), lambda: 0, lambda: 0)
 
 
 class Request:
@@ -124,9 +124,11 @@ class Machine:
     processor time goes by what is done, not by a clock."""
 
     def __init__(self, clients: int, hits_in_a_round: int, **limits: Any) -> None:
-        self.hits = self.rounds = self.served = self.refused = 0
+        self.hits = self.connections = self.served = self.refused = 0
         self.spent = self.on_others = 0.0
-        self.admission = Admission(Limits(**limits), lambda: self.hits, lambda: self.spent)
+        self.admission = Admission(
+            Limits(**limits), lambda: self.hits, lambda: self.connections, lambda: self.spent
+        )
         self._hits_in_a_round = hits_in_a_round
         self._tasks = [asyncio.create_task(self._client()) for _ in range(clients)]
 
@@ -146,9 +148,9 @@ class Machine:
             self.on_others += seconds
             await asyncio.sleep(0)
 
-    async def run(self, rounds: int) -> None:
+    async def run(self, rounds: int, connections: int = 0) -> None:
         for _ in range(rounds):
-            self.rounds += 1
+            self.connections += connections
             self.hits += self._hits_in_a_round
             self.spent += self._hits_in_a_round * HIT
             await asyncio.sleep(0)
@@ -177,6 +179,20 @@ async def test_without_hits_the_others_get_in_with_each_round() -> None:
     machine = Machine(50, 0)
     await machine.run(50)
     assert machine.served > 100
+    await machine.stop()
+
+
+async def test_new_connections_are_taken_in_before_others_get_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "_BETWEEN", 1e9)
+    machine = Machine(50, 0)
+    await machine.run(20)
+    before = machine.served
+    await machine.run(100, connections=1)
+    assert machine.served - before < 20
+    await machine.run(50)
+    assert machine.served - before > 100
     await machine.stop()
 
 

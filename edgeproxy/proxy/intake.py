@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgeproxy.config.addresses import within
 from edgeproxy.proxy.decide import LOOKED_UP
@@ -13,7 +13,7 @@ from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.fields import Fields, list_members
+from edgeproxy.semantics.fields import list_members
 from edgeproxy.semantics.forwarding import client_address, end_to_end
 from edgeproxy.semantics.key import cache_key
 from edgeproxy.semantics.target import read_target
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ipaddress import IPv4Network, IPv6Network
 
-    from aiohttp import web
+    from edgeproxy.config.sites import SitePolicy, SiteTable
+    from edgeproxy.proxy.incoming import Incoming
+    from edgeproxy.semantics.fields import Fields
+    from edgeproxy.semantics.key import CacheKey
 
-    from edgeproxy.config.sites import SiteTable
+
+_LONGEST_REMEMBERED: Final = 512
+"""Bytes of a request target that is."""
 
 
 class Misdirected(Exception):
@@ -40,17 +45,19 @@ class Intake:
         self._sites = sites
         self.trusted = tuple(trusted_proxies)
         """The networks of proxies whose X-Forwarded-* fields are believed."""
+        # Most of what is asked for is asked for again.
+        self._remembered = lru_cache(maxsize=2048)(self._find)
 
-    def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
+    def read(self, incoming: Incoming) -> EdgeRequest:
         """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
         return self.request(
-            method,
-            raw.raw_path.encode("utf-8", "surrogateescape"),
-            Fields(raw.raw_headers),
-            version="1.0" if raw.version.minor == 0 else "1.1",
-            secure=secure,
-            peer=peer_address(raw.remote),
-            has_body=raw.body_exists,
+            incoming.method,
+            incoming.target,
+            incoming.fields,
+            version=incoming.version,
+            secure=incoming.secure,
+            peer=peer_address(incoming.remote),
+            has_body=incoming.body is not None,
         )
 
     def request(
@@ -66,30 +73,20 @@ class Intake:
     ) -> EdgeRequest:
         """The same of what a request says, whoever sent it."""
         fields = end_to_end(sent)
-        target = read_target(
-            method, target_sent, fields.get_all(b"host"), host_required=version != "1.0"
-        )
-        place = self._sites.find(target.host or "")
-        if place is None:
-            raise Misdirected(f"no site here is {target.host}")
-        policy, environment = place
         client, trusted = client_address(fields, peer, self.trusted)
         scheme = "https" if secure else "http"
         if trusted:
             scheme = _forwarded_scheme(fields) or scheme
-        # HTTP/1.0 without Host: for the name that the origin itself goes by.
-        authority = target.authority or policy.origins[0].url.authority
-        try:
-            key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
-        except ValueError as error:
-            raise BadRequest("host-invalid") from error
+        find = self._remembered if len(target_sent) <= _LONGEST_REMEMBERED else self._find
+        hosts = fields.get_all(b"host")
+        policy, environment, key, target = find(
+            method, target_sent, hosts, scheme, host_required=version != "1.0"
+        )
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
-        _, forwarded_target = split_cache_buster(target.path_and_query)
-        keyed = method in LOOKED_UP and not policy.forward_ignored
         return EdgeRequest(
             method=method,
-            target=key.target if keyed else forwarded_target,
+            target=target,
             version=version,
             fields=fields,
             upgrade=_upgrade(sent, version),
@@ -108,6 +105,31 @@ class Intake:
             has_body=has_body,
             anew=anew,
         )
+
+    def _find(
+        self,
+        method: bytes,
+        target_sent: bytes,
+        hosts: tuple[bytes, ...],
+        scheme: str,
+        *,
+        host_required: bool,
+    ) -> tuple[SitePolicy, str, CacheKey, bytes]:
+        """Which site and environment, which key, and what the origin is asked for."""
+        target = read_target(method, target_sent, hosts, host_required=host_required)
+        place = self._sites.find(target.host or "")
+        if place is None:
+            raise Misdirected(f"no site here is {target.host}")
+        policy, environment = place
+        # HTTP/1.0 without Host: for the name that the origin itself goes by.
+        authority = target.authority or policy.origins[0].url.authority
+        try:
+            key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
+        except ValueError as error:
+            raise BadRequest("host-invalid") from error
+        if method in LOOKED_UP and not policy.forward_ignored:
+            return policy, environment, key, key.target
+        return policy, environment, key, split_cache_buster(target.path_and_query)[1]
 
 
 def _upgrade(sent: Fields, version: str) -> bytes:

@@ -1,10 +1,11 @@
-"""`python -m bench.overload`: what is left of the hits while far too much else is asked for.
+"""`python -m bench.overload`: what is left of the hits while three times too much is asked for.
 
-Hits alone at their peak; then beside floods: of misses, each of a URL of its own, at an origin that
-takes 200 ms, by a thousand clients that ask again at once, which is more than three times what the
-edge can serve; of POSTs there; of clients that make a connection for each request. The edge has one
-worker and a core; the rest is on another one. What is kept is told for each second of the edge's
-processor time, too, for on a machine with other work it is not the edge alone that decides.
+Hits alone, and beside a flood, in turns: of three times as many clients that ask for hits; of
+misses, each of a URL of its own, and of POSTs, by a thousand clients that ask again at once, at an
+origin that answers at once and at one that takes 200 ms; of clients that make a connection for each
+hit, or for each miss. The edge has one worker and a core; the rest is on another one. What is told
+is the median of the turns, and what is kept for each second of the edge's processor time, too: on a
+machine with other work it is not the edge alone that decides.
 """
 
 from __future__ import annotations
@@ -21,11 +22,24 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 
 from bench.processes import BenchError, Running, fast_folder, pinned
 from bench.report import machine
 from bench.requests import HOST
-from bench.servers import ADMIN_TOKEN, SLOW_ORIGIN, Launch, Place, Server, edgeproxy
+from bench.servers import (
+    ADMIN_TOKEN,
+    QUICK_ORIGIN,
+    SLOW_ORIGIN,
+    Launch,
+    Place,
+    Server,
+    edgeproxy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAGES = 200
 HIT_CONNECTIONS = 128
@@ -54,11 +68,19 @@ class Flood:
     connections: int = 1000
 
 
+_CLOSE = ("Connection: close",)
+HITS = Flood("hits", "/page/", urls=PAGES, connections=HIT_CONNECTIONS)
 FLOODS = (
     Flood("misses", "/miss/"),
     Flood("posts", "/post/", method="POST"),
-    Flood("connections", "/page/", urls=PAGES, fields=("Connection: close",), connections=200),
+    Flood("connections", "/page/", urls=PAGES, fields=_CLOSE, connections=200),
+    Flood("connections-misses", "/miss/", fields=_CLOSE, connections=200),
 )
+SLOW_FLOODS = (
+    Flood("slow-misses", "/miss/"),
+    Flood("slow-posts", "/post/", method="POST"),
+)
+MORE_HITS = Flood("more-hits", "/page/", urls=PAGES, connections=3 * HIT_CONNECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +92,54 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """Hits beside a flood, and that flood."""
+class Turn:
+    """Hits for a while, and the part of a core that the edge has used meanwhile."""
 
-    hits_per_second: float
+    hits: float
+    """A second."""
+    refused: float
+    cpu: float
+
+    @property
+    def of_processor(self) -> float:
+        """Hits for each second of the edge's processor time."""
+        return self.hits / self.cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is left of the hits beside a flood: the medians of the turns."""
+
+    alone: float
+    """Hits a second."""
+    beside: float
     kept: float
-    """The part of the peak rate that this is."""
+    """The part of the hits alone that this is."""
     kept_of_processor: float
-    """The same for each second of the edge's processor time."""
+    """The same of those for each second of the edge's processor time."""
     hits_refused: float
-    flood_alone: float
-    """What it was answered a second before, with nothing else."""
-    flood: Told
+    flood_answered: float
+    flood_refused: float
     edge_cpu: float
-    """Part of a core."""
+    """Part of a core, beside the flood."""
 
 
 class Wrk:
     """One that runs."""
 
     def __init__(
-        self, edge: Running, folder: Path, flood: Flood, connections: int, seconds: float, core: int
+        self, edge: Running, folder: Path, flood: Flood, seconds: float, core: int
     ) -> None:
         script = folder / f"{flood.name}.lua"
         seed = time.monotonic_ns() % 2**31
         script.write_text(_LUA % (flood.prefix, flood.method, flood.urls, seed))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=9s"]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{flood.connections}",
+            f"-d{max(1, round(seconds))}s",
+            "--timeout=9s",
+        ]
         for field in (f"Host: {HOST}", *flood.fields):
             command += ["-H", field]
         command += ["-s", str(script), f"http://127.0.0.1:{edge.port}"]
@@ -115,22 +159,21 @@ class Wrk:
         return Told((requests - refused) / seconds, refused / seconds)
 
 
-HITS = Flood("hits", "/page/", urls=PAGES)
-
-
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=8, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=4, help="of each turn")
+    parser.add_argument("--turns", type=int, default=5, help="how many of each kind")
     parser.add_argument("--folder", default=fast_folder(), help="where the store is put")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="edgeproxy-bench-", dir=arguments.folder) as name:
-            found = _measure(Path(name), sorted(os.sched_getaffinity(0)), arguments.seconds)
+            bench = Bench(Path(name), arguments.seconds, arguments.turns)
+            found = [bench.measure(QUICK_ORIGIN, FLOODS), bench.measure(SLOW_ORIGIN, SLOW_FLOODS)]
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"machine": machine(), **found}, indent=1))
+    print(json.dumps({"machine": machine(), "load": os.getloadavg(), "found": found}, indent=1))
     return 0
 
 
@@ -145,57 +188,71 @@ def _launch(place: Place) -> Launch:
 EDGE = Server("edgeproxy", (), _launch)
 
 
-def _measure(folder: Path, cores: list[int], seconds: int) -> dict[str, object]:
-    core, other = cores[0], cores[-1]
-    with ExitStack() as stack:
-        origin = stack.enter_context(Running(SLOW_ORIGIN, folder, other))
-        origin.wait_until_ready("/")
-        edge = stack.enter_context(Running(EDGE, folder, core, origin.port))
-        edge.wait_until_ready("/page/1")
-        edge.get_all(f"/page/{page}" for page in range(1, PAGES + 1))
-        Wrk(edge, folder, HITS, HIT_CONNECTIONS, SETTLES, other).end()
-        peak, cpu = _hits(edge, folder, seconds, other)
-        beside = {}
-        for flood in FLOODS:
-            beside[flood.name] = _beside(edge, folder, flood, (peak.answered, cpu), seconds, other)
-        return {
-            "hits_per_second": peak.answered,
-            "edge_cpu": cpu,
-            "beside": {name: asdict(each) for name, each in beside.items()},
-            "refused": _refused(edge),
-        }
+class Bench:
+    """A kind of flood after the other."""
+
+    def __init__(self, folder: Path, seconds: int, turns: int) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        self._core, self._other = cores[0], cores[-1]
+        self._folder, self._seconds, self._turns = folder, seconds, turns
+
+    def measure(self, origin: Server, floods: Sequence[Flood]) -> dict[str, object]:
+        """What an edge in front of that origin keeps of its hits."""
+        folder = self._folder / f"before-{origin.name}"
+        folder.mkdir()
+        with ExitStack() as stack:
+            behind = stack.enter_context(Running(origin, folder, self._other))
+            behind.wait_until_ready("/")
+            edge = stack.enter_context(Running(EDGE, folder, self._core, behind.port))
+            edge.wait_until_ready("/page/1")
+            edge.get_all(f"/page/{page}" for page in range(1, PAGES + 1))
+            Wrk(edge, folder, HITS, SETTLES, self._other).end()
+            kept = {flood.name: asdict(self._beside(edge, folder, flood)) for flood in floods}
+            kept[MORE_HITS.name] = asdict(self._more(edge, folder))
+            return {"origin": origin.name, "floods": kept, "refused": _refused(edge)}
+
+    def _beside(self, edge: Running, folder: Path, flood: Flood) -> Kept:
+        turns = []
+        for _ in range(self._turns):
+            alone = self._hits(edge, folder, HITS)
+            seconds = self._seconds + 2 * SETTLES
+            running = Wrk(edge, folder, flood, seconds, self._other)
+            time.sleep(SETTLES)
+            beside = self._hits(edge, folder, HITS)
+            turns.append((alone, beside, running.end()))
+            time.sleep(2 * SETTLES)
+        return _medians(turns)
+
+    def _more(self, edge: Running, folder: Path) -> Kept:
+        nothing = Told(0.0, 0.0)
+        return _medians(
+            [
+                (self._hits(edge, folder, HITS), self._hits(edge, folder, MORE_HITS), nothing)
+                for _ in range(self._turns)
+            ]
+        )
+
+    def _hits(self, edge: Running, folder: Path, hits: Flood) -> Turn:
+        before, since = edge.cpu_seconds(), time.monotonic()
+        told = Wrk(edge, folder, hits, self._seconds, self._other).end()
+        cpu = (edge.cpu_seconds() - before) / (time.monotonic() - since)
+        if not told.answered or not cpu:
+            raise BenchError("there were no hits: the machine has no time for this")
+        return Turn(told.answered, told.refused, cpu)
 
 
-def _hits(edge: Running, folder: Path, seconds: int, core: int) -> tuple[Told, float]:
-    """What hits come to, and the part of a core that the edge has used meanwhile."""
-    before, since = edge.cpu_seconds(), time.monotonic()
-    told = Wrk(edge, folder, HITS, HIT_CONNECTIONS, seconds, core).end()
-    return told, (edge.cpu_seconds() - before) / (time.monotonic() - since)
-
-
-def _beside(
-    edge: Running,
-    folder: Path,
-    flood: Flood,
-    peak: tuple[float, float],
-    seconds: int,
-    core: int,
-) -> Beside:
-    alone = Wrk(edge, folder, flood, flood.connections, seconds, core).end().answered
-    time.sleep(SETTLES)
-    running = Wrk(edge, folder, flood, flood.connections, seconds + 2 * SETTLES, core)
-    time.sleep(SETTLES)
-    hits, cpu = _hits(edge, folder, seconds, core)
-    told = running.end()
-    time.sleep(SETTLES)
-    return Beside(
-        hits_per_second=hits.answered,
-        kept=hits.answered / peak[0],
-        kept_of_processor=hits.answered / cpu / (peak[0] / peak[1]),
-        hits_refused=hits.refused,
-        flood_alone=alone,
-        flood=told,
-        edge_cpu=cpu,
+def _medians(turns: list[tuple[Turn, Turn, Told]]) -> Kept:
+    return Kept(
+        alone=median(alone.hits for alone, _, _ in turns),
+        beside=median(beside.hits for _, beside, _ in turns),
+        kept=median(beside.hits / alone.hits for alone, beside, _ in turns),
+        kept_of_processor=median(
+            beside.of_processor / alone.of_processor for alone, beside, _ in turns
+        ),
+        hits_refused=median(beside.refused for _, beside, _ in turns),
+        flood_answered=median(flood.answered for _, _, flood in turns),
+        flood_refused=median(flood.refused for _, _, flood in turns),
+        edge_cpu=median(beside.cpu for _, beside, _ in turns),
     )
 
 

@@ -91,9 +91,13 @@ def _write_pages(folder: Path) -> None:
         (folder / "second" / str(number)).symlink_to(folder / "small" / str(number % PAGES))
 
 
-def _slow(place: Place) -> Launch:
+def _slow(place: Place, delay: float = 0.2) -> Launch:
     slow = Path(__file__).with_name("slow.py")
-    return Launch([sys.executable, str(slow), str(place.port)])
+    return Launch([sys.executable, str(slow), str(place.port), str(delay)])
+
+
+def _quick(place: Place) -> Launch:
+    return _slow(place, 0.0)
 
 
 def _nginx(place: Place) -> Launch:
@@ -171,6 +175,7 @@ def edgeproxy(place: Place) -> Launch:
 
 ORIGIN = Server("origin", ("nginx",), _origin)
 SLOW_ORIGIN = Server("slow-origin", (), _slow)
+QUICK_ORIGIN = Server("quick-origin", (), _quick)
 
 SERVERS = (
     Server("nginx", ("nginx",), _nginx, setups=frozenset({"one-worker", "two-workers"})),

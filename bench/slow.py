@@ -1,4 +1,4 @@
-"""An origin that takes its time: `python slow.py PORT` answers each request after 200 ms."""
+"""An origin that takes its time: `python slow.py PORT SECONDS` answers each request so late."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import cast
 
 import uvloop
 
-DELAY = 0.2
 _BODY = b"<p>this took a while</p>\n" * 160
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: public, max-age=3600\r\n"
@@ -19,6 +18,9 @@ _ANSWER = (
 class Slow(asyncio.Protocol):
     """Knows GET only, and takes any for one."""
 
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.WriteTransport", transport)
         self._rest = b""
@@ -26,14 +28,19 @@ class Slow(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *whole, self._rest = (self._rest + data).split(b"\r\n\r\n")
         for _ in whole:
-            asyncio.get_running_loop().call_later(DELAY, self._transport.write, _ANSWER)
+            if self._delay:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._delay, self._transport.write, _ANSWER)
+            else:
+                self._transport.write(_ANSWER)
 
 
-async def main(port: int) -> None:
+async def main(port: int, delay: float) -> None:
     """Serve until SIGTERM."""
-    server = await asyncio.get_running_loop().create_server(Slow, "127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Slow(delay), "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), float(sys.argv[2])))

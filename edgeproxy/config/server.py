@@ -332,6 +332,18 @@ class Limits(Section):
         "WebSockets and downloads among them: those beyond wait two seconds, then get 503",
         examples=[2000],
     )
+    max_waiting: scalars.Count = Field(
+        default=10_000,
+        description="most requests of each worker that wait to get in; one more gets 503 at once, "
+        "and its connection ends",
+        examples=[2000],
+    )
+    miss_share: scalars.Fraction = Field(
+        default=0.15,
+        description="the part of a worker's processor time for all that is no fresh hit, as long "
+        "as fresh hits would use the rest; 1: hits have no precedence",
+        examples=[0.3],
+    )
 
 
 def default_runtime_dir() -> Path:

@@ -205,7 +205,9 @@ class Edge:
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
         serving = Serving(self.tier, lookup, clock, memory_object)
-        self._admission = Admission(config.limits.max_requests)
+        self._admission = Admission(
+            config.limits, lambda: self._fast.hits, lambda: self.server.connections_taken
+        )
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -288,7 +290,7 @@ class Edge:
         self._handler.intake = Intake(self.sites, config.trusted_proxies)
         self.server.limits = config.limits
         self.server.crowd.capacity = capacity(config.limits, self._place.files)
-        self._admission.configure(config.limits.max_requests)
+        self._admission.configure(config.limits)
         # Freshness and rendered heads in memory were made under the old policies.
         self._memory.clear()
         self._configure_fast()

@@ -31,6 +31,8 @@ class EdgeError(Exception):
     """The status that the reader gets if nothing has been sent yet."""
     detail: str = "failed"
     """The token that Cache-Status bears."""
+    ends_connection: bool = False
+    """Whether the reader's connection is closed behind the answer."""
 
     @property
     def disconnected(self) -> bool:

@@ -59,6 +59,11 @@ class Exchange:
         """The request's body as it comes in."""
         return request_body(self.incoming)
 
+    def check_client(self) -> None:
+        """Raise ConnectionResetError if the client has not waited."""
+        if self.incoming.protocol.transport is None:
+            raise ConnectionResetError("the client is gone")
+
     @property
     def reply(self) -> Reply:
         return self.writer.reply
@@ -190,6 +195,8 @@ class Exchange:
 
     async def fail(self, error: EdgeError) -> None:
         """Tell the reader that the origin failed; after the head, only a broken end can."""
+        if error.ends_connection:
+            self.close_after()
         status = CacheStatus(fwd=self.fwd, detail=error.detail)
         more = _SOON if error.status == 503 else _NO_FIELDS
         await self.refuse(error.status, str(error), status, more)

@@ -157,6 +157,8 @@ class FastPath:
         # Where the targets of a cache key are.
         self._targets_of: dict[bytes, list[tuple[Peers, bytes]]] = {}
         self._log: AccessSink | None = None
+        self.hits = 0
+        """How many requests it has answered."""
         self.unanswered: Unanswered | None = None
         """The request that `answer` has left last, where it was read: the full path need not."""
 
@@ -212,6 +214,7 @@ class FastPath:
         *,
         closing: bool,
     ) -> None:
+        self.hits += 1
         answer.uses += 1
         self._memory.touch(answer.entry)
         head, body = answer.head, answer.body

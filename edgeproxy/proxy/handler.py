@@ -117,8 +117,10 @@ class Handler:
         parts = self._parts
         exchange = Exchange(incoming, parts.clock)
         try:
-            async with parts.admission:
-                known = incoming.known
+            known = incoming.known
+            stored = known is not None and isinstance(known.decided.decision, (Hit, Stale))
+            async with parts.admission.at_once if stored else parts.admission:
+                exchange.check_client()
                 request = self.intake.read(incoming) if known is None else known.request
                 exchange.request = request
                 await self._answer(exchange, request, known)

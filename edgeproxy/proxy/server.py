@@ -78,6 +78,8 @@ class EdgeServer(web.Server):
         self.fast: FastPath | None = None
         """Answers fresh hits, where there is one; set before the first connection."""
         self.crowd = Crowd(capacity)
+        self.connections_taken = 0
+        """How many there have been."""
         self._tally = tally
         # With the client's address, in the order in which they came.
         self._open: dict[_Connection, str] = {}
@@ -92,6 +94,7 @@ class EdgeServer(web.Server):
         self._quiet.set()
 
     def __call__(self) -> EdgeProtocol | LightProtocol:  # type: ignore[override]
+        self.connections_taken += 1
         if self.fast is None:
             return EdgeProtocol(self, self._loop)
         return LightProtocol(self, self._loop, self.fast)

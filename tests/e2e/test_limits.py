@@ -164,6 +164,93 @@ async def test_requests_beyond_the_limit_are_told_so_and_hits_go_on(
     assert (await refused(edge))["overloaded"] == 1
 
 
+async def test_a_full_line_refuses_at_once_and_ends_the_connection(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    edge = await with_a_page(start_edge, origin, {"max_requests": 1, "max_waiting": 3})
+    go_on = asyncio.Event()
+    origin.otherwise(Answer(200, FRESH, b"slow", hold=go_on))
+    async with AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(await edge.connect()) for _ in range(4)]
+        for number, connection in enumerate(held):
+            await connection.request("GET", f"/slow/{number}", {"Host": "shop.example"})
+            if not number:
+                await origin.seen("/slow/0")
+        async with asyncio.timeout(PATIENCE), await edge.connect() as one_more:
+            response = await one_more.exchange("GET", "/more", {"Host": "shop.example"})
+            assert (response.status, response.field("Retry-After")) == (503, "1")
+            assert response.cache_status["detail"] == "overloaded"
+            assert await one_more.ended()
+        assert "/more" not in origin.counts
+        held[1].reset()
+        assert await answered(await stack.enter_async_context(await edge.connect()))
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            assert (await held[0].response("GET")).text == "slow"
+            assert (await edge.get("/slow/after")).text == "slow"
+        # Its client has not waited.
+        assert "/slow/1" not in origin.counts
+    assert (await refused(edge))["overloaded"] >= 1
+
+
+class Hits:
+    """How many there have been."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.any = asyncio.Event()
+
+
+async def hits_without_end(edge: EdgeProcess, hits: Hits) -> None:
+    """So many at once on one connection that there is always one to be answered."""
+    marker, rest = b"HTTP/1.1 200", b""
+    async with await edge.connect() as connection:
+        await connection.send(HIT * 400)
+        while data := await connection.reader.read(1 << 16):
+            data = rest + data
+            count = data.count(marker)
+            rest = data[1 - len(marker) :]
+            hits.count += count
+            hits.any.set()
+            await connection.send(HIT * count)
+
+
+async def test_while_hits_take_all_of_a_worker_the_others_are_shed(
+    start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    edge = await with_a_page(start_edge, origin, {"miss_share": 0.0})
+    origin.otherwise(Answer(200, FRESH, b"miss"))
+    hits = Hits()
+    refusals: list[Any] = []
+    enough = asyncio.Event()
+
+    async def misses(number: int) -> None:
+        async with await edge.connect() as connection:
+            for again in range(1_000_000):
+                target = f"/miss/{number}/{again}"
+                response = await connection.exchange("GET", target, {"Host": "shop.example"})
+                if response.status == 503:
+                    refusals.append(response)
+                    if len(refusals) == 10:
+                        enough.set()
+
+    async with asyncio.timeout(30):
+        load = [asyncio.create_task(hits_without_end(edge, hits)) for _ in range(4)]
+        await hits.any.wait()
+        load += [asyncio.create_task(misses(number)) for number in range(80)]
+        await enough.wait()
+    assert hits.count > 50 * sum(origin.counts.values())
+    assert {(each.status, each.field("Retry-After")) for each in refusals} == {(503, "1")}
+    assert {each.cache_status["detail"] for each in refusals} == {"overloaded"}
+    assert not any(task.done() for task in load)
+    for task in load:
+        task.cancel()
+    await asyncio.gather(*load, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE):
+        assert (await edge.get("/after")).text == "miss"
+    assert (await refused(edge))["overloaded"] >= 10
+
+
 class QuickOrigin(asyncio.Protocol):
     """Answers each piece that comes in at once; only `/page` may be stored."""
 

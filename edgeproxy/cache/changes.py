@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from edgeproxy.cache.errors import StoreFull
 from edgeproxy.cache.evict import evict, limit_busters, limit_variants
-from edgeproxy.cache.layout import DamagedRow
+from edgeproxy.cache.rows import DamagedRow
 from edgeproxy.cache.stored import BodyRef
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from edgeproxy.cache.index import Index, WriteTxn
+    from edgeproxy.cache.rows import Ready
     from edgeproxy.cache.stored import BodyKind, StoredResponse
 
     Admit: TypeAlias = Callable[[StoredResponse], StoredResponse | None]
@@ -70,6 +71,7 @@ class Changes:
         admit: Admit,
         max_variants: int,
         max_busters: int,
+        ready: Ready | None = None,
     ) -> StoredResponse | None:
         """Store a response with its body: inline, or None where it lies elsewhere by now.
 
@@ -87,10 +89,10 @@ class Changes:
             return None
         if there is not None:
             index.remove(txn, [stored.id], now)
-        cost = index.insert(txn, stored, body, now)
+        cost, others = index.insert(txn, stored, body, now, ready)
         if cost > self._max_bytes:
             raise StoreFull(f"a response takes {cost} bytes, all of them {self._max_bytes}")
-        limit_variants(index, txn, stored, max_variants, now)
+        limit_variants(index, txn, others, max_variants, now)
         limit_busters(index, txn, stored, max_busters, now)
         over = index.counter(txn, b"bytes") - self._max_bytes
         if over > 0:
@@ -98,7 +100,12 @@ class Changes:
         return stored
 
     def renew(
-        self, txn: WriteTxn, old: StoredResponse, new: StoredResponse, admit: Admit
+        self,
+        txn: WriteTxn,
+        old: StoredResponse,
+        new: StoredResponse,
+        admit: Admit,
+        ready: Ready | None = None,
     ) -> StoredResponse | None:
         """New metadata for what is stored, if that is still `old`, or `old` as renewed since."""
         there = self.row(txn, old.id)
@@ -109,7 +116,7 @@ class Changes:
             return there
         stored = admit(replace(new, body=there.body))
         if stored is not None:
-            self._index.replace(txn, there, stored)
+            self._index.replace(txn, there, stored, ready)
         return stored
 
     def sweep(self, txn: WriteTxn, actions: Iterable[Sweep]) -> int:

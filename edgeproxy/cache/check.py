@@ -17,8 +17,9 @@ from lmdb.verify import VerifyError, verify
 
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.index import Index
-from edgeproxy.cache.layout import ID_SIZE, DamagedRow, body_path
+from edgeproxy.cache.layout import ID_SIZE, body_path
 from edgeproxy.cache.lists import keys_of
+from edgeproxy.cache.rows import DamagedRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +149,7 @@ def _is_listed(index: Index, txn: Txn, stored: StoredResponse) -> bool:
     return (
         usage is not None
         and usage.body == stored.body
-        and txn.get(stored.body.id, db=index.bodies) is not None
+        and index.has_body(txn, stored)
         and all(txn.cursor(index.lists).set_key_dup(key, stored.id) for key in keys_of(stored))
     )
 

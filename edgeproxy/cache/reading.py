@@ -6,6 +6,7 @@ Bodies are checked as they are read. What can't be read is lost, and so its resp
 from __future__ import annotations
 
 import logging
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ import lmdb
 
 from edgeproxy.cache.bodies import FileBody, check, checked
 from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreError
+from edgeproxy.cache.memory import Entry
+from edgeproxy.cache.rows import packed_stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,12 +103,30 @@ class ReadSide:
             self._writer.submit(self._changes.row, row_id)
         return tuple(found)
 
+    def take(self, row_id: bytes, vary: bytes, policy: bytes, checked: int) -> Entry | None:
+        """The whole response of that id as an entry, judged up to the position `checked` if it is
+        good there; see `take_row` for what it has to be. None where `lookup` knows more."""
+        try:
+            taken = self._index.take(row_id, vary, policy)
+        except lmdb.Error:
+            return None
+        if taken is None:
+            return None
+        packed, head, body, length, crc = taken
+        if body is None:
+            body = self.read_inline(packed_stored(packed))
+            if body is None:
+                return None
+        elif len(body) != length or zlib.crc32(body) != crc:
+            return None
+        return Entry(body, checked, head, packed)
+
     def read_inline(self, stored: StoredResponse) -> bytes | None:
         """The whole body, at once; None where that can't be: `read` knows why."""
         if stored.body.kind != "inline":
             return None
         try:
-            body = self._inline(stored.body)
+            body = self._inline(stored)
             check(body, stored.body)
         except BodyMissing:
             return None
@@ -115,7 +136,7 @@ class ReadSide:
         """The whole body. Raises BodyMissing if it is gone or damaged; the response goes too."""
         ref = stored.body
         try:
-            body = self._inline(ref) if ref.kind == "inline" else await self._bodies.read(ref)
+            body = self._inline(stored) if ref.kind == "inline" else await self._bodies.read(ref)
             check(body, ref)
         except BodyMissing as error:
             await self._lost(stored, error)
@@ -138,13 +159,13 @@ class ReadSide:
             await lost(error)
             raise
 
-    def _inline(self, ref: BodyRef) -> bytes:
+    def _inline(self, stored: StoredResponse) -> bytes:
         try:
-            body = self._index.inline_body(ref.id)
+            body = self._index.inline_body(stored)
         except lmdb.Error as error:
             raise BodyUnreachable(f"can't read the index: {error}") from error
         if body is None:
-            raise BodyMissing(f"body {ref.id.hex()} is gone")
+            raise BodyMissing(f"body {stored.body.id.hex()} is gone")
         return body
 
     async def _lost(self, stored: StoredResponse, error: BodyMissing) -> None:

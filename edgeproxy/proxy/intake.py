@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgeproxy.config.addresses import within
 from edgeproxy.proxy.decide import LOOKED_UP
@@ -24,11 +24,23 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from edgeproxy.config.sites import SiteTable
+    from edgeproxy.config.sites import SitePolicy, SiteTable
+    from edgeproxy.semantics.environment import Environment
+    from edgeproxy.semantics.key import CacheKey
+    from edgeproxy.semantics.target import RequestTarget
 
 
 class Misdirected(Exception):
     """The request is for a host that no site serves (RFC 9110 15.5.20)."""
+
+
+class Asked(NamedTuple):
+    """What a request asks for, and of which site."""
+
+    target: RequestTarget
+    policy: SitePolicy
+    environment: Environment
+    key: CacheKey
 
 
 class Intake:
@@ -63,26 +75,17 @@ class Intake:
         secure: bool,
         peer: str,
         has_body: bool,
+        asked: Asked | None = None,
     ) -> EdgeRequest:
-        """The same of what a request says, whoever sent it."""
+        """The same of what a request says, whoever sent it; `asked`: what `asked` gave for it."""
         fields = end_to_end(sent)
-        target = read_target(
-            method, target_sent, fields.get_all(b"host"), host_required=version != "1.0"
-        )
-        place = self._sites.find(target.host or "")
-        if place is None:
-            raise Misdirected(f"no site here is {target.host}")
-        policy, environment = place
         client, trusted = client_address(fields, peer, self.trusted)
-        scheme = "https" if secure else "http"
-        if trusted:
-            scheme = _forwarded_scheme(fields) or scheme
-        # HTTP/1.0 without Host: for the name that the origin itself goes by.
-        authority = target.authority or policy.origins[0].url.authority
-        try:
-            key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
-        except ValueError as error:
-            raise BadRequest("host-invalid") from error
+        proto = fields.get(b"x-forwarded-proto") if trusted else None
+        scheme = scheme_of(proto, secure=secure)
+        if asked is None:
+            hosts = fields.get_all(b"host")
+            asked = self.asked(method, target_sent, hosts, scheme, host_required=version != "1.0")
+        target, policy, environment, key = asked
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         _, forwarded_target = split_cache_buster(target.path_and_query)
@@ -109,6 +112,29 @@ class Intake:
             anew=anew,
         )
 
+    def asked(
+        self,
+        method: bytes,
+        target_sent: bytes,
+        hosts: tuple[bytes, ...],
+        scheme: str,
+        *,
+        host_required: bool = True,
+    ) -> Asked:
+        """What a request with these Host lines asks for; raises `BadRequest` or `Misdirected`."""
+        target = read_target(method, target_sent, hosts, host_required=host_required)
+        place = self._sites.find(target.host or "")
+        if place is None:
+            raise Misdirected(f"no site here is {target.host}")
+        policy, environment = place
+        # HTTP/1.0 without Host: for the name that the origin itself goes by.
+        authority = target.authority or policy.origins[0].url.authority
+        try:
+            key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
+        except ValueError as error:
+            raise BadRequest("host-invalid") from error
+        return Asked(target, policy, environment, key)
+
 
 def _upgrade(sent: Fields, version: str) -> bytes:
     if not upgrade_requested(sent, version):
@@ -128,7 +154,10 @@ def peer_address(remote: str | None) -> str:
         return "unknown"
 
 
-def _forwarded_scheme(fields: Fields) -> str | None:
-    """What a trusted proxy says that the reader spoke."""
-    value = (fields.get(b"x-forwarded-proto") or b"").partition(b",")[0].strip().lower()
-    return value.decode() if value in (b"http", b"https") else None
+def scheme_of(proto: bytes | None, *, secure: bool) -> str:
+    """What the reader spoke: as a trusted proxy says (X-Forwarded-Proto, None where there is no
+    such proxy), or by the connection, if that is over TLS."""
+    value = (proto or b"").partition(b",")[0].strip().lower()
+    if value in (b"http", b"https"):
+        return value.decode()
+    return "https" if secure else "http"

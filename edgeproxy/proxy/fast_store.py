@@ -1,0 +1,162 @@
+"""Fresh hits out of the store, for the fast path: from a request's key to a row, and its bytes.
+
+What the key of a head came to (the site, the cache key) is remembered apart from what is stored for
+it, which is looked up each time. A row says itself what was worked out when it was stored (`ready`
+in rendering.py), and whether it is the one that matches (`Taken`); whatever it can't say is left to
+`Deciding`, by way of the fast path. Nothing here is a decision of its own:
+
+- the row was read after the journal's head, and no rule since its position concerns it;
+- it is not marked, no purge's deadline has come, and it is fresh: a plain request has it then.
+
+It gets into memory at its second use within a while, or if there is room anyway: so a scan of what
+is stored does not wash out what is hot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from edgeproxy.cache.rows import vary_digest
+from edgeproxy.cache.stored import variant_id
+from edgeproxy.invalidation.rules import Standing
+from edgeproxy.proxy.fast_answer import CHOICES, Answer
+from edgeproxy.proxy.intake import scheme_of
+from edgeproxy.proxy.scanning import all_fields, values
+from edgeproxy.semantics.vary import selecting
+
+if TYPE_CHECKING:
+    from edgeproxy.cache.memory import Entry, MemoryTier
+    from edgeproxy.cache.store import SharedTier
+    from edgeproxy.invalidation.view import JournalView
+    from edgeproxy.proxy.intake import Asked, Intake
+    from edgeproxy.proxy.lookup import Lookup
+
+_HALF: Final = 8192
+"""Keys that are remembered, of one way to come by: as many to twice as many of those asked for
+last. Each takes some 600 bytes."""
+_LONGEST_KEY: Final = 1024
+_ALONE: Final = variant_id(()), vary_digest(())
+
+
+class Known:
+    """What is known of the requests with one key, whatever is stored for them."""
+
+    __slots__ = ("asked", "head_only", "last", "names", "variants", "vary")
+
+    def __init__(self, asked: Asked, *, head_only: bool) -> None:
+        self.asked = asked
+        self.head_only = head_only
+        self.last = -1
+        """Which answer of the shelf was the last one for this key; negative: none."""
+        self.names: tuple[bytes, ...] = ()
+        """The request fields that choose among its variants, as far as is known."""
+        self.vary = _ALONE[1]
+        self.variants: dict[tuple[bytes | None, ...], bytes] | None = None
+        """By their values, the variants that are chosen."""
+
+    def learn(self, names: tuple[bytes, ...]) -> None:
+        """Note what a response that is stored for it varies by."""
+        if names != self.names:
+            self.names, self.vary, self.variants = names, vary_digest(names), None
+
+    def variant(self, head: bytes, key: bytes) -> bytes:
+        """Which of its variants a request is for."""
+        if not self.names:
+            return _ALONE[0]
+        said = values(head, 0, self.names)
+        if self.variants is None:
+            self.variants = {}
+        known = self.variants.get(said)
+        if known is None:
+            known = variant_id(selecting(self.names, all_fields(head, key)))
+            if len(self.variants) < CHOICES:
+                self.variants[said] = known
+        return known
+
+
+class _Recent:
+    """The keys that were asked for last."""
+
+    __slots__ = ("_newer", "_older")
+
+    def __init__(self) -> None:
+        self._newer: dict[bytes, Known] = {}
+        self._older: dict[bytes, Known] = {}
+
+    def get(self, key: bytes) -> Known | None:
+        known = self._newer.get(key)
+        if known is None and (known := self._older.pop(key, None)) is not None:
+            self.add(key, known)
+        return known
+
+    def add(self, key: bytes, known: Known) -> None:
+        if len(key) > _LONGEST_KEY:
+            return
+        if len(self._newer) >= _HALF:
+            self._older, self._newer = self._newer, {}
+        self._newer[key] = known
+
+
+class Shelf:
+    """What the store has ready for the fast path of a worker."""
+
+    def __init__(
+        self, *, memory: MemoryTier, tier: SharedTier, view: JournalView, lookup: Lookup
+    ) -> None:
+        """Knows no site before `configure` is called."""
+        self._memory = memory
+        self._tier = tier
+        self._view = view
+        self._lookup = lookup
+        self._recent: dict[tuple[bool, bool], _Recent] = {}
+        self._answers = 0
+
+    def configure(self, intake: Intake) -> None:
+        """Go by this from now on, and forget what was learnt by others."""
+        self._intake = intake
+        self._recent = {
+            (secure, trusted): _Recent() for secure in (False, True) for trusted in (False, True)
+        }
+
+    def known(self, key: bytes, *, secure: bool, trusted: bool) -> Known:
+        """What is known of the requests with a key that come by this way. Raises `BadRequest` or
+        `Misdirected`."""
+        recent = self._recent[secure, trusted]
+        known = recent.get(key)
+        if known is None:
+            line, host, proto = key.split(b"\n")
+            method, target, _ = line.split(b" ")
+            scheme = scheme_of(proto if trusted else None, secure=secure)
+            asked = self._intake.asked(method, target, (host,), scheme)
+            known = Known(asked, head_only=method == b"HEAD")
+            recent.add(key, known)
+        return known
+
+    def answer(self, known: Known, head: bytes, key: bytes, now: float) -> Answer | None:
+        """What the full path would answer, out of the store; None where it takes more to tell."""
+        asked = known.asked
+        if asked.key.buster or self._memory.get(asked.key.primary):
+            return None
+        position = self._view.catch_up()
+        row_id = asked.key.primary + known.variant(head, key)
+        entry = self._tier.take(row_id, known.vary, asked.policy.answering, position)
+        if entry is None or not self._holds(entry, now):
+            return None
+        answer = Answer(entry, asked.policy, head_only=known.head_only)
+        if now >= answer.ends:
+            return None
+        self._answers += 1
+        again = known.last >= 0 and self._answers - known.last <= len(self._memory)
+        known.last = self._answers
+        if again or self._memory.has_room(entry):
+            self._lookup.keep(entry, asked.key.target_id)
+        return answer
+
+    def _holds(self, entry: Entry, now: float) -> bool:
+        """Whether no invalidation concerns what has just been read."""
+        _, position, invalidated, deleted_from = entry.figures
+        if invalidated or (deleted_from and deleted_from <= now):
+            return False
+        if self._view.unmoved_since(position):
+            return True
+        return self._view.verdict(entry.stored, position).standing is Standing.VALID

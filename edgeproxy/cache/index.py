@@ -40,6 +40,7 @@ from edgeproxy.cache.removing import remove, remove_all
 from edgeproxy.cache.rows import (
     MIXED,
     DamagedRow,
+    body_again,
     in_row,
     mixed_row,
     read_row,
@@ -220,6 +221,12 @@ class Index:
         with self.env.begin(buffers=True) as txn:
             value = txn.get(row_id, None, self.rows)
             return None if value is None else take_row(value, vary, policy)
+
+    def take_again(self, row_id: bytes, taken: Taken) -> bytes | None:
+        """The body in the row of that id, unchecked, if all else is as `take` found it."""
+        with self.env.begin(buffers=True) as txn:
+            value = txn.get(row_id, None, self.rows)
+            return None if value is None else body_again(value, taken)
 
     def inline_body(self, stored: StoredResponse) -> bytes | None:
         """The body of a response, unchecked; None where it is there no more."""

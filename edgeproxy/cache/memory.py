@@ -142,7 +142,8 @@ class MemoryTier:
 
     def has_room(self, entry: Entry) -> bool:
         """Whether an entry that is not here would take no other's place."""
-        return self.bytes_used + entry.cost <= self.max_bytes
+        room = self.max_bytes - self.bytes_used
+        return room > _ENTRY_BYTES and room >= entry.cost
 
     def touch(self, entry: Entry) -> None:
         """Note that an entry has been used."""

@@ -14,7 +14,6 @@ import lmdb
 
 from edgeproxy.cache.bodies import FileBody, check, checked
 from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreError
-from edgeproxy.cache.memory import Entry
 from edgeproxy.cache.rows import packed_stored
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.bodies import Bodies, ReadBody
     from edgeproxy.cache.changes import Changes
     from edgeproxy.cache.index import Index
+    from edgeproxy.cache.rows import Taken
     from edgeproxy.cache.stored import BodyRef, StoredResponse
     from edgeproxy.cache.writer import Writer
 
@@ -103,23 +103,30 @@ class ReadSide:
             self._writer.submit(self._changes.row, row_id)
         return tuple(found)
 
-    def take(self, row_id: bytes, vary: bytes, policy: bytes, checked: int) -> Entry | None:
-        """The whole response of that id as an entry, judged up to the position `checked` if it is
-        good there; see `take_row` for what it has to be. None where `lookup` knows more."""
+    def take(self, row_id: bytes, vary: bytes, policy: bytes) -> Taken | None:
+        """The whole response of that id, for a hit; see `take_row` for what it has to be. None
+        where `lookup` knows more."""
         try:
             taken = self._index.take(row_id, vary, policy)
         except lmdb.Error:
             return None
         if taken is None:
             return None
-        packed, head, body, length, crc = taken
+        body = taken.body
         if body is None:
-            body = self.read_inline(packed_stored(packed))
-            if body is None:
-                return None
-        elif len(body) != length or zlib.crc32(body) != crc:
+            body = self.read_inline(packed_stored(taken.packed))
+            return None if body is None else taken._replace(body=body)
+        return taken if len(body) == taken.length and zlib.crc32(body) == taken.crc else None
+
+    def take_again(self, row_id: bytes, taken: Taken) -> bytes | None:
+        """The body of what `take` gave, if it is in its row, and that is there as it was."""
+        try:
+            body = self._index.take_again(row_id, taken)
+        except lmdb.Error:
             return None
-        return Entry(body, checked, head, packed)
+        if body is None or len(body) != taken.length or zlib.crc32(body) != taken.crc:
+            return None
+        return body
 
     def read_inline(self, stored: StoredResponse) -> bytes | None:
         """The whole body, at once; None where that can't be: `read` knows why."""

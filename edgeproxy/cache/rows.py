@@ -20,7 +20,7 @@ from edgeproxy.semantics.freshness import Freshness
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import BodyRef, StoredResponse
 
-IN_ROW: Final = 8 * 1024
+IN_ROW: Final = 16 * 1024
 """Longest body that is in its row, in bytes: what is sent together is read together, and goes
 together. Longer ones have places of their own, so that to mark a row is not to write them anew."""
 POLICY_SIZE: Final = 8
@@ -57,6 +57,8 @@ class Ready(NamedTuple):
 class Taken(NamedTuple):
     """A row as a hit needs it: its response is the only one for those requests that select it."""
 
+    front: bytes
+    """What the row begins with. As long as it does, all of it but the body is the same."""
     packed: bytes
     head: bytes
     body: bytes | None
@@ -209,4 +211,11 @@ def take_row(value: memoryview, vary: bytes, policy: bytes) -> Taken | None:
         return None
     packed = bytes(value[start:stop])
     body = bytes(value[end:]) if body_length <= IN_ROW else None
-    return Taken(packed, bytes(value[stop:end]), body, body_length, body_crc)
+    return Taken(bytes(value[:start]), packed, bytes(value[stop:end]), body, body_length, body_crc)
+
+
+def body_again(value: memoryview, taken: Taken) -> bytes | None:
+    """The body in a row, unchecked, if the rest of it is as `take_row` found it."""
+    if value[:FRONT_SIZE] != taken.front:
+        return None
+    return bytes(value[FRONT_SIZE + len(taken.packed) + len(taken.head) :])

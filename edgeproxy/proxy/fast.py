@@ -21,11 +21,10 @@ from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.decide import Hit
 from edgeproxy.proxy.deciding import Unanswered
 from edgeproxy.proxy.fast_answer import CHOICES, Answer, some_fields
-from edgeproxy.proxy.fast_store import Shelf
-from edgeproxy.proxy.intake import Misdirected, peer_address
+from edgeproxy.proxy.fast_store import Known, Recent, Shelf
+from edgeproxy.proxy.intake import peer_address, scheme_of
 from edgeproxy.proxy.scanning import all_fields, scan, values
 from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
-from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.forwarding import client_address
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.deciding import Deciding
-    from edgeproxy.proxy.fast_store import Known
     from edgeproxy.proxy.intake import Intake
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.request import EdgeRequest
@@ -78,13 +76,14 @@ class _Target:
 class Peers:
     """What is remembered of those who come by one way: over TLS or by a trusted proxy, or not."""
 
-    __slots__ = ("secure", "targets", "trusted")
+    __slots__ = ("recent", "secure", "targets", "trusted")
 
     def __init__(self, *, secure: bool, trusted: bool) -> None:
         self.secure = secure
         self.trusted = trusted
         self.targets: dict[bytes, _Target] = {}
         """By the keys of requests' heads."""
+        self.recent = Recent()
 
 
 class FastPath:
@@ -128,10 +127,11 @@ class FastPath:
         """Go by these from now on, and forget what was learnt by others. `log` is None where
         nobody reads it."""
         self._intake = intake
-        self._shelf.configure(intake)
         self._head_bytes, self._max_fields = limits.head_bytes, limits.max_fields
         self._log = log
         self._forget_all()
+        for peers in self._peers.values():
+            peers.recent.clear()
 
     def peers_of(self, transport: asyncio.Transport) -> Peers:
         """What kind of peer is at the other end."""
@@ -161,6 +161,8 @@ class FastPath:
                 self._log_hit(transport, peers, data[at:end], answer, conditions, now)
             if closing:
                 return None
+            if answer.passing:
+                answer.body = b""
             at = end
             if at == len(data) or transport.get_write_buffer_size() > _MOST_UNSENT:
                 return data[at:]
@@ -223,16 +225,24 @@ class FastPath:
     def _find(
         self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes, now: float
     ) -> Answer | None:
-        try:
-            known = self._shelf.known(key, secure=peers.secure, trusted=peers.trusted)
-        except (BadRequest, Misdirected):
-            return None
+        known = peers.recent.get(key)
+        if known is None:
+            known = self._know(peers, key)
         answer = self._shelf.answer(known, head, key, now)
         if answer is None:
             answer = self._decide(transport, known, peers, head, key, now)
-        if answer is not None:
+        if answer is not None and not answer.passing:
             self._remember(peers, key, known.asked.key, head, answer)
         return answer
+
+    def _know(self, peers: Peers, key: bytes) -> Known:
+        line, host, proto = key.split(b"\n")
+        method, target, _ = line.split(b" ")
+        scheme = scheme_of(proto if peers.trusted else None, secure=peers.secure)
+        asked = self._intake.asked(method, target, (host,), scheme)
+        known = Known(asked, head_only=method == b"HEAD")
+        peers.recent.add(key, known)
+        return known
 
     def _decide(
         self,

@@ -38,7 +38,7 @@ class Answer:
         "entry",
         "head",
         "head_only",
-        "policy",
+        "passing", "policy",
         "status",
         "unchanged",
         "until",
@@ -67,6 +67,8 @@ class Answer:
         """The head of a 304, once one was sent; as long as `head` is good."""
         self._unmodified: dict[Conditions, bool] | None = None
         self._origin: tuple[str, str] | None = None
+        self.passing = False
+        """Whether it is not in memory: its body is there for one request."""
         self.uses = 0
         """How often it was used since the store was told of it."""
 

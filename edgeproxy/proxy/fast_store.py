@@ -1,9 +1,10 @@
 """Fresh hits out of the store, for the fast path: from a request's key to a row, and its bytes.
 
 What the key of a head came to (the site, the cache key) is remembered apart from what is stored for
-it, which is looked up each time. A row says itself what was worked out when it was stored (`ready`
-in rendering.py), and whether it is the one that matches (`Taken`); whatever it can't say is left to
-`Deciding`, by way of the fast path. Nothing here is a decision of its own:
+it, which is looked up each time; and so is what was made of a row, for as long as the row is the
+same. A row says itself what was worked out when it was stored (`ready` in rendering.py), and
+whether it is the one that matches (`take_row`); whatever it can't say is left to `Deciding`, by way
+of the fast path. Nothing here is a decision of its own:
 
 - the row was read after the journal's head, and no rule since its position concerns it;
 - it is not marked, no purge's deadline has come, and it is fresh: a plain request has it then.
@@ -14,26 +15,27 @@ is stored does not wash out what is hot.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from edgeproxy.cache.rows import vary_digest
+from edgeproxy.cache.memory import Entry
+from edgeproxy.cache.rows import IN_ROW, vary_digest
 from edgeproxy.cache.stored import variant_id
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.fast_answer import CHOICES, Answer
-from edgeproxy.proxy.intake import scheme_of
 from edgeproxy.proxy.scanning import all_fields, values
 from edgeproxy.semantics.vary import selecting
 
 if TYPE_CHECKING:
-    from edgeproxy.cache.memory import Entry, MemoryTier
+    from edgeproxy.cache.memory import MemoryTier
+    from edgeproxy.cache.rows import Taken
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.invalidation.view import JournalView
-    from edgeproxy.proxy.intake import Asked, Intake
+    from edgeproxy.proxy.intake import Asked
     from edgeproxy.proxy.lookup import Lookup
 
-_HALF: Final = 8192
-"""Keys that are remembered, of one way to come by: as many to twice as many of those asked for
-last. Each takes some 600 bytes."""
+_HALF: Final = 4096
+"""Keys that are remembered, of one way to come: as many to twice as many of those asked for last.
+Each takes some 600 bytes, and 2 KB if the store is asked for it again and again."""
 _LONGEST_KEY: Final = 1024
 _ALONE: Final = variant_id(()), vary_digest(())
 
@@ -41,13 +43,14 @@ _ALONE: Final = variant_id(()), vary_digest(())
 class Known:
     """What is known of the requests with one key, whatever is stored for them."""
 
-    __slots__ = ("asked", "head_only", "last", "names", "variants", "vary")
+    __slots__ = ("asked", "head_only", "last", "names", "shelved", "variants", "vary")
 
     def __init__(self, asked: Asked, *, head_only: bool) -> None:
         self.asked = asked
         self.head_only = head_only
         self.last = -1
         """Which answer of the shelf was the last one for this key; negative: none."""
+        self.shelved: Shelved | None = None
         self.names: tuple[bytes, ...] = ()
         """The request fields that choose among its variants, as far as is known."""
         self.vary = _ALONE[1]
@@ -74,8 +77,16 @@ class Known:
         return known
 
 
-class _Recent:
-    """The keys that were asked for last."""
+class Shelved(NamedTuple):
+    """The answer of a row, without its body."""
+
+    row_id: bytes
+    row: Taken
+    answer: Answer
+
+
+class Recent:
+    """The keys that were asked for last, by one way to come."""
 
     __slots__ = ("_newer", "_older")
 
@@ -96,6 +107,9 @@ class _Recent:
             self._older, self._newer = self._newer, {}
         self._newer[key] = known
 
+    def clear(self) -> None:
+        self._newer, self._older = {}, {}
+
 
 class Shelf:
     """What the store has ready for the fast path of a worker."""
@@ -103,34 +117,11 @@ class Shelf:
     def __init__(
         self, *, memory: MemoryTier, tier: SharedTier, view: JournalView, lookup: Lookup
     ) -> None:
-        """Knows no site before `configure` is called."""
         self._memory = memory
         self._tier = tier
         self._view = view
         self._lookup = lookup
-        self._recent: dict[tuple[bool, bool], _Recent] = {}
         self._answers = 0
-
-    def configure(self, intake: Intake) -> None:
-        """Go by this from now on, and forget what was learnt by others."""
-        self._intake = intake
-        self._recent = {
-            (secure, trusted): _Recent() for secure in (False, True) for trusted in (False, True)
-        }
-
-    def known(self, key: bytes, *, secure: bool, trusted: bool) -> Known:
-        """What is known of the requests with a key that come by this way. Raises `BadRequest` or
-        `Misdirected`."""
-        recent = self._recent[secure, trusted]
-        known = recent.get(key)
-        if known is None:
-            line, host, proto = key.split(b"\n")
-            method, target, _ = line.split(b" ")
-            scheme = scheme_of(proto if trusted else None, secure=secure)
-            asked = self._intake.asked(method, target, (host,), scheme)
-            known = Known(asked, head_only=method == b"HEAD")
-            recent.add(key, known)
-        return known
 
     def answer(self, known: Known, head: bytes, key: bytes, now: float) -> Answer | None:
         """What the full path would answer, out of the store; None where it takes more to tell."""
@@ -139,24 +130,56 @@ class Shelf:
             return None
         position = self._view.catch_up()
         row_id = asked.key.primary + known.variant(head, key)
-        entry = self._tier.take(row_id, known.vary, asked.policy.answering, position)
-        if entry is None or not self._holds(entry, now):
-            return None
-        answer = Answer(entry, asked.policy, head_only=known.head_only)
-        if now >= answer.ends:
+        answer = self._unshelved(known, row_id) or self._taken(known, row_id)
+        if answer is None or now >= answer.ends or not self._holds(answer.entry, position):
             return None
         self._answers += 1
         again = known.last >= 0 and self._answers - known.last <= len(self._memory)
         known.last = self._answers
+        entry = answer.entry
+        entry.body = answer.body
         if again or self._memory.has_room(entry):
             self._lookup.keep(entry, asked.key.target_id)
+            answer.passing, known.shelved = False, None
+        else:
+            entry.body = b""
         return answer
 
-    def _holds(self, entry: Entry, now: float) -> bool:
+    def _unshelved(self, known: Known, row_id: bytes) -> Answer | None:
+        """The answer that was made of a row before, if that is as it was."""
+        shelved = known.shelved
+        if shelved is None or shelved.row_id != row_id:
+            return None
+        body = self._tier.take_again(row_id, shelved.row)
+        if body is None:
+            known.shelved = None
+            return None
+        shelved.answer.body = body
+        return shelved.answer
+
+    def _taken(self, known: Known, row_id: bytes) -> Answer | None:
+        policy = known.asked.policy
+        taken = self._tier.take(row_id, known.vary, policy.answering)
+        if taken is None or taken.body is None:
+            return None
+        entry = Entry(taken.body, -1, taken.head, taken.packed)
+        _, entry.checked, invalidated, _ = entry.figures
+        if invalidated:
+            return None
+        answer = Answer(entry, policy, head_only=known.head_only)
+        answer.passing = True
+        if taken.length <= IN_ROW:
+            known.shelved = Shelved(row_id, taken._replace(body=None), answer)
+        return answer
+
+    def _holds(self, entry: Entry, head: int) -> bool:
         """Whether no invalidation concerns what has just been read."""
-        _, position, invalidated, deleted_from = entry.figures
-        if invalidated or (deleted_from and deleted_from <= now):
-            return False
-        if self._view.unmoved_since(position):
-            return True
-        return self._view.verdict(entry.stored, position).standing is Standing.VALID
+        # Of rules that were dropped meanwhile, the store was swept: the row would be another one.
+        if entry.checked != head:
+            moved = not self._view.unmoved_since(entry.checked)
+            if moved:
+                verdict = self._view.verdict(entry.stored, entry.checked)
+                if verdict.standing is not Standing.VALID:
+                    return False
+            entry.checked = head
+        return True

@@ -253,7 +253,7 @@ async def test_both_ways_answer_alike(
         listener = await asyncio.get_running_loop().create_server(full, "127.0.0.1", 0)
         around = listener.sockets[0].getsockname()[1]
         through = int(shop.url.rpartition(":")[2])
-        send, take = shop.edge._fast._send, shop.edge.tier.take
+        send, take = shop.edge._fast._send, shop.edge._fast._shelf.answer
         sent_fast, taken = Counter[bool](), Counter[bool]()
 
         def counting(*arguments: Any, **options: Any) -> None:
@@ -261,12 +261,12 @@ async def test_both_ways_answer_alike(
             send(*arguments, **options)
 
         def taking(*arguments: Any) -> Any:
-            entry = take(*arguments)
-            taken[entry is not None] += 1
-            return entry
+            answer = take(*arguments)
+            taken[answer is not None] += 1
+            return answer
 
         monkeypatch.setattr(shop.edge._fast, "_send", counting)
-        monkeypatch.setattr(shop.edge.tier, "take", taking)
+        monkeypatch.setattr(shop.edge._fast._shelf, "answer", taking)
         monkeypatch.setattr(fast, "scan", twin.scan)
         monkeypatch.setattr(fast, "values", twin.values)
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
-    from edgeproxy.cache.rows import Ready, Taken
+    from edgeproxy.cache.rows import Ready, RowMark, Taken
     from edgeproxy.cache.stored import StoredResponse
 
     WriteTxn: TypeAlias = lmdb.Transaction[bytes]
@@ -222,11 +222,11 @@ class Index:
             value = txn.get(row_id, None, self.rows)
             return None if value is None else take_row(value, vary, policy)
 
-    def take_again(self, row_id: bytes, taken: Taken) -> bytes | None:
-        """The body in the row of that id, unchecked, if all else is as `take` found it."""
+    def take_again(self, row_id: bytes, mark: RowMark) -> bytes | None:
+        """The body in the row of that id, if all else is as `take` found it."""
         with self.env.begin(buffers=True) as txn:
             value = txn.get(row_id, None, self.rows)
-            return None if value is None else body_again(value, taken)
+            return None if value is None else body_again(value, mark)
 
     def inline_body(self, stored: StoredResponse) -> bytes | None:
         """The body of a response, unchecked; None where it is there no more."""

@@ -140,10 +140,11 @@ class MemoryTier:
         """The entries under a cache key, its variants."""
         return self._variants.get(primary, ())
 
-    def has_room(self, entry: Entry) -> bool:
-        """Whether an entry that is not here would take no other's place."""
+    def has_room(self, entry: Entry, body: int) -> bool:
+        """Whether an entry that is not here would take no other's place, with a body of so many
+        bytes more."""
         room = self.max_bytes - self.bytes_used
-        return room > _ENTRY_BYTES and room >= entry.cost
+        return room > body and room >= entry.cost + body
 
     def touch(self, entry: Entry) -> None:
         """Note that an entry has been used."""

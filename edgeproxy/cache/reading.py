@@ -6,7 +6,6 @@ Bodies are checked as they are read. What can't be read is lost, and so its resp
 from __future__ import annotations
 
 import logging
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.bodies import Bodies, ReadBody
     from edgeproxy.cache.changes import Changes
     from edgeproxy.cache.index import Index
-    from edgeproxy.cache.rows import Taken
+    from edgeproxy.cache.rows import RowMark, Taken
     from edgeproxy.cache.stored import BodyRef, StoredResponse
     from edgeproxy.cache.writer import Writer
 
@@ -110,23 +109,17 @@ class ReadSide:
             taken = self._index.take(row_id, vary, policy)
         except lmdb.Error:
             return None
-        if taken is None:
-            return None
-        body = taken.body
-        if body is None:
-            body = self.read_inline(packed_stored(taken.packed))
-            return None if body is None else taken._replace(body=body)
-        return taken if len(body) == taken.length and zlib.crc32(body) == taken.crc else None
+        if taken is None or taken.mark is not None:
+            return taken
+        body = self.read_inline(packed_stored(taken.packed))
+        return None if body is None else taken._replace(body=body)
 
-    def take_again(self, row_id: bytes, taken: Taken) -> bytes | None:
-        """The body of what `take` gave, if it is in its row, and that is there as it was."""
+    def take_again(self, row_id: bytes, mark: RowMark) -> bytes | None:
+        """The body of what `take` gave, if that is there as it was."""
         try:
-            body = self._index.take_again(row_id, taken)
+            return self._index.take_again(row_id, mark)
         except lmdb.Error:
             return None
-        if body is None or len(body) != taken.length or zlib.crc32(body) != taken.crc:
-            return None
-        return body
 
     def read_inline(self, stored: StoredResponse) -> bytes | None:
         """The whole body, at once; None where that can't be: `read` knows why."""

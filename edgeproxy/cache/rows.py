@@ -54,18 +54,27 @@ class Ready(NamedTuple):
     """What all whole answers begin with."""
 
 
+class RowMark:
+    """By what to know a row again whose body is in it, and where that is."""
+
+    __slots__ = ("body", "crc", "front")
+
+    def __init__(self, front: bytes, body: int, crc: int) -> None:
+        self.front = front
+        self.body = body
+        """Where it begins."""
+        self.crc = crc
+        """The body's."""
+
+
 class Taken(NamedTuple):
     """A row as a hit needs it: its response is the only one for those requests that select it."""
 
-    front: bytes
-    """What the row begins with. As long as it does, all of it but the body is the same."""
     packed: bytes
     head: bytes
-    body: bytes | None
-    """Whole and unchecked; None where it is not in the row."""
-    length: int
-    """The body's."""
-    crc: int
+    body: bytes
+    mark: RowMark | None
+    """None where its body is elsewhere."""
 
 
 def in_row(body: BodyRef) -> bool:
@@ -195,27 +204,31 @@ def row_body(value: bytes | memoryview) -> bytes:
 
 def take_row(value: memoryview, vary: bytes, policy: bytes) -> Taken | None:
     """What a hit needs of a row; None if all rows of its key do not vary by `vary`, if nothing is
-    ready by `policy`, or where it is damaged or marked."""
+    ready by `policy`, or where it is damaged. The body is empty if it is not in the row."""
     try:
-        crc, length, head_length, own_vary, own_policy, body_length, body_crc = _FRONT.unpack_from(
+        checksum, length, head_length, own_vary, own_policy, body_length, crc = _FRONT.unpack_from(
             value
         )
     except struct.error:
         return None
     if own_vary != vary or own_policy != policy or own_vary == MIXED:
         return None
-    start = _FRONT.size
-    stop = start + length
-    end = stop + head_length
-    if zlib.crc32(value[_CHECKSUM:end]) != crc:
+    middle = FRONT_SIZE + length
+    end = middle + head_length
+    if zlib.crc32(value[_CHECKSUM:end]) != checksum:
         return None
-    packed = bytes(value[start:stop])
-    body = bytes(value[end:]) if body_length <= IN_ROW else None
-    return Taken(bytes(value[:start]), packed, bytes(value[stop:end]), body, body_length, body_crc)
+    packed, head = bytes(value[FRONT_SIZE:middle]), bytes(value[middle:end])
+    if body_length > IN_ROW:
+        return Taken(packed, head, b"", None)
+    mark = RowMark(bytes(value[:FRONT_SIZE]), end, crc)
+    body = body_again(value, mark)
+    return None if body is None else Taken(packed, head, body, mark)
 
 
-def body_again(value: memoryview, taken: Taken) -> bytes | None:
-    """The body in a row, unchecked, if the rest of it is as `take_row` found it."""
-    if value[:FRONT_SIZE] != taken.front:
+def body_again(value: memoryview, mark: RowMark) -> bytes | None:
+    """The body in a row, if the rest is as `take_row` found it; None too if it is damaged."""
+    body = value[mark.body :]
+    # Of which length it has to be, the front says; what is cut off has another checksum.
+    if value[:FRONT_SIZE] != mark.front or zlib.crc32(body) != mark.crc:
         return None
-    return bytes(value[FRONT_SIZE + len(taken.packed) + len(taken.head) :])
+    return bytes(body)

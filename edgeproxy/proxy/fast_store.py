@@ -15,10 +15,10 @@ is stored does not wash out what is hot.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from edgeproxy.cache.memory import Entry
-from edgeproxy.cache.rows import IN_ROW, vary_digest
+from edgeproxy.cache.rows import vary_digest
 from edgeproxy.cache.stored import variant_id
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.fast_answer import CHOICES, Answer
@@ -27,7 +27,7 @@ from edgeproxy.semantics.vary import selecting
 
 if TYPE_CHECKING:
     from edgeproxy.cache.memory import MemoryTier
-    from edgeproxy.cache.rows import Taken
+    from edgeproxy.cache.rows import RowMark
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.intake import Asked
@@ -43,10 +43,13 @@ _ALONE: Final = variant_id(()), vary_digest(())
 class Known:
     """What is known of the requests with one key, whatever is stored for them."""
 
-    __slots__ = ("asked", "head_only", "last", "names", "shelved", "variants", "vary")
+    __slots__ = (
+        "asked", "head_only", "last", "names", "primary", "row_id", "shelved", "variants", "vary",
+    )  # fmt: skip
 
     def __init__(self, asked: Asked, *, head_only: bool) -> None:
         self.asked = asked
+        self.primary = asked.key.primary
         self.head_only = head_only
         self.last = -1
         """Which answer of the shelf was the last one for this key; negative: none."""
@@ -54,35 +57,38 @@ class Known:
         self.names: tuple[bytes, ...] = ()
         """The request fields that choose among its variants, as far as is known."""
         self.vary = _ALONE[1]
-        self.variants: dict[tuple[bytes | None, ...], bytes] | None = None
-        """By their values, the variants that are chosen."""
+        # Of what varies by nothing.
+        self.row_id = self.primary + _ALONE[0]
+        self.variants: dict[tuple[bytes | None, ...], bytes] = {}
+        """By their values, the rows of the variants that are chosen."""
 
     def learn(self, names: tuple[bytes, ...]) -> None:
         """Note what a response that is stored for it varies by."""
         if names != self.names:
-            self.names, self.vary, self.variants = names, vary_digest(names), None
+            self.names, self.vary, self.variants = names, vary_digest(names), {}
 
-    def variant(self, head: bytes, key: bytes) -> bytes:
-        """Which of its variants a request is for."""
+    def row_for(self, head: bytes, key: bytes) -> bytes:
+        """The row that a request is for."""
         if not self.names:
-            return _ALONE[0]
+            return self.row_id
         said = values(head, 0, self.names)
-        if self.variants is None:
-            self.variants = {}
         known = self.variants.get(said)
         if known is None:
-            known = variant_id(selecting(self.names, all_fields(head, key)))
+            known = self.primary + variant_id(selecting(self.names, all_fields(head, key)))
             if len(self.variants) < CHOICES:
                 self.variants[said] = known
         return known
 
 
-class Shelved(NamedTuple):
-    """The answer of a row, without its body."""
+class Shelved:
+    """The answer of a row, and by what to tell that the row is still the same."""
 
-    row_id: bytes
-    row: Taken
-    answer: Answer
+    __slots__ = ("answer", "row", "row_id")
+
+    def __init__(self, row_id: bytes, row: RowMark, answer: Answer) -> None:
+        self.row_id = row_id
+        self.row = row
+        self.answer = answer
 
 
 class Recent:
@@ -125,61 +131,61 @@ class Shelf:
 
     def answer(self, known: Known, head: bytes, key: bytes, now: float) -> Answer | None:
         """What the full path would answer, out of the store; None where it takes more to tell."""
-        asked = known.asked
-        if asked.key.buster or self._memory.get(asked.key.primary):
+        if self._memory.get(known.primary):
             return None
         position = self._view.catch_up()
-        row_id = asked.key.primary + known.variant(head, key)
+        row_id = known.row_for(head, key) if known.names else known.row_id
         answer = self._unshelved(known, row_id) or self._taken(known, row_id)
-        if answer is None or now >= answer.ends or not self._holds(answer.entry, position):
+        if answer is None:
             return None
-        self._answers += 1
-        again = known.last >= 0 and self._answers - known.last <= len(self._memory)
-        known.last = self._answers
         entry = answer.entry
-        entry.body = answer.body
-        if again or self._memory.has_room(entry):
-            self._lookup.keep(entry, asked.key.target_id)
+        if now >= answer.ends or (entry.checked != position and not self._holds(entry, position)):
+            known.shelved = None
+            return None
+        self._answers = count = self._answers + 1
+        again = 0 <= known.last >= count - len(self._memory)
+        known.last = count
+        if again or self._memory.has_room(entry, len(answer.body)):
+            entry.body = answer.body
+            self._lookup.keep(entry, known.asked.key.target_id)
             answer.passing, known.shelved = False, None
-        else:
-            entry.body = b""
         return answer
 
     def _unshelved(self, known: Known, row_id: bytes) -> Answer | None:
-        """The answer that was made of a row before, if that is as it was."""
+        """The answer that was made of the row before, if that is as it was."""
         shelved = known.shelved
         if shelved is None or shelved.row_id != row_id:
             return None
         body = self._tier.take_again(row_id, shelved.row)
         if body is None:
-            known.shelved = None
             return None
         shelved.answer.body = body
         return shelved.answer
 
     def _taken(self, known: Known, row_id: bytes) -> Answer | None:
-        policy = known.asked.policy
-        taken = self._tier.take(row_id, known.vary, policy.answering)
-        if taken is None or taken.body is None:
+        """The answer that a row is, if that is all there is to it."""
+        key, policy = known.asked.key, known.asked.policy
+        known.shelved = None
+        # A token may be issued at any time: what it is worth then is for the full path to say.
+        taken = None if key.buster else self._tier.take(row_id, known.vary, policy.answering)
+        if taken is None:
             return None
-        entry = Entry(taken.body, -1, taken.head, taken.packed)
+        entry = Entry(b"", 0, taken.head, taken.packed)
         _, entry.checked, invalidated, _ = entry.figures
         if invalidated:
             return None
         answer = Answer(entry, policy, head_only=known.head_only)
-        answer.passing = True
-        if taken.length <= IN_ROW:
-            known.shelved = Shelved(row_id, taken._replace(body=None), answer)
+        answer.passing, answer.body = True, taken.body
+        if taken.mark is not None:
+            known.shelved = Shelved(row_id, taken.mark, answer)
         return answer
 
     def _holds(self, entry: Entry, head: int) -> bool:
         """Whether no invalidation concerns what has just been read."""
         # Of rules that were dropped meanwhile, the store was swept: the row would be another one.
-        if entry.checked != head:
-            moved = not self._view.unmoved_since(entry.checked)
-            if moved:
-                verdict = self._view.verdict(entry.stored, entry.checked)
-                if verdict.standing is not Standing.VALID:
-                    return False
-            entry.checked = head
+        if not self._view.unmoved_since(entry.checked):
+            verdict = self._view.verdict(entry.stored, entry.checked)
+            if verdict.standing is not Standing.VALID:
+                return False
+        entry.checked = head
         return True

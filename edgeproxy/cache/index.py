@@ -40,7 +40,6 @@ from edgeproxy.cache.removing import remove, remove_all
 from edgeproxy.cache.rows import (
     MIXED,
     DamagedRow,
-    body_again,
     in_row,
     mixed_row,
     read_row,
@@ -226,7 +225,12 @@ class Index:
         """The body in the row of that id, if all else is as `take` found it."""
         with self.env.begin(buffers=True) as txn:
             value = txn.get(row_id, None, self.rows)
-            return None if value is None else body_again(value, mark)
+            if value is None or not mark.known(value):
+                return None
+            if not mark.body_id:
+                return mark.whole(value[mark.start :])
+            body = txn.get(mark.body_id, None, self.bodies)
+            return None if body is None else mark.whole(body)
 
     def inline_body(self, stored: StoredResponse) -> bytes | None:
         """The body of a response, unchecked; None where it is there no more."""

@@ -109,9 +109,11 @@ class ReadSide:
             taken = self._index.take(row_id, vary, policy)
         except lmdb.Error:
             return None
-        if taken is None or taken.mark is not None:
+        if taken is None or taken.body is not None:
             return taken
-        body = self.read_inline(packed_stored(taken.packed))
+        stored = packed_stored(taken.packed)
+        taken.mark.body_id = stored.body.id
+        body = self.read_inline(stored)
         return None if body is None else taken._replace(body=body)
 
     def take_again(self, row_id: bytes, mark: RowMark) -> bytes | None:

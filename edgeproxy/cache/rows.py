@@ -20,9 +20,9 @@ from edgeproxy.semantics.freshness import Freshness
 if TYPE_CHECKING:
     from edgeproxy.cache.stored import BodyRef, StoredResponse
 
-IN_ROW: Final = 16 * 1024
-"""Longest body that is in its row, in bytes: what is sent together is read together, and goes
-together. Longer ones have places of their own, so that to mark a row is not to write them anew."""
+IN_ROW: Final = 2 * 1024
+"""Longest body that is in its row, in bytes: it is read with it, and goes with it. Longer ones have
+places of their own: a row is written anew when it is marked, and so would they be."""
 POLICY_SIZE: Final = 8
 
 # Checksum, lengths of what is packed and of the head; what the rows of the key vary by, by which
@@ -55,16 +55,27 @@ class Ready(NamedTuple):
 
 
 class RowMark:
-    """By what to know a row again whose body is in it, and where that is."""
+    """By what to know a row again, and its body."""
 
-    __slots__ = ("body", "crc", "front")
+    __slots__ = ("body_id", "crc", "front", "start")
 
-    def __init__(self, front: bytes, body: int, crc: int) -> None:
+    def __init__(self, front: bytes, start: int, crc: int) -> None:
         self.front = front
-        self.body = body
-        """Where it begins."""
+        self.start = start
+        """Where the body begins, if it is in the row."""
         self.crc = crc
         """The body's."""
+        self.body_id = b""
+        """The body's, if that is beside the row."""
+
+    def known(self, value: memoryview) -> bool:
+        """Whether all of a row but its body is as it was."""
+        return value[:FRONT_SIZE] == self.front
+
+    def whole(self, body: memoryview) -> bytes | None:
+        """The body, if that is as it was."""
+        # Which length it has to have, the front says; what is cut off has another checksum.
+        return bytes(body) if zlib.crc32(body) == self.crc else None
 
 
 class Taken(NamedTuple):
@@ -72,9 +83,9 @@ class Taken(NamedTuple):
 
     packed: bytes
     head: bytes
-    body: bytes
-    mark: RowMark | None
-    """None where its body is elsewhere."""
+    body: bytes | None
+    """None where it is not in the row."""
+    mark: RowMark
 
 
 def in_row(body: BodyRef) -> bool:
@@ -203,8 +214,8 @@ def row_body(value: bytes | memoryview) -> bytes:
 
 
 def take_row(value: memoryview, vary: bytes, policy: bytes) -> Taken | None:
-    """What a hit needs of a row; None if all rows of its key do not vary by `vary`, if nothing is
-    ready by `policy`, or where it is damaged. The body is empty if it is not in the row."""
+    """What a hit needs of a row; None if not all rows of its key vary by `vary`, if nothing is
+    ready by `policy`, or where it is damaged."""
     try:
         checksum, length, head_length, own_vary, own_policy, body_length, crc = _FRONT.unpack_from(
             value
@@ -217,18 +228,8 @@ def take_row(value: memoryview, vary: bytes, policy: bytes) -> Taken | None:
     end = middle + head_length
     if zlib.crc32(value[_CHECKSUM:end]) != checksum:
         return None
-    packed, head = bytes(value[FRONT_SIZE:middle]), bytes(value[middle:end])
-    if body_length > IN_ROW:
-        return Taken(packed, head, b"", None)
     mark = RowMark(bytes(value[:FRONT_SIZE]), end, crc)
-    body = body_again(value, mark)
-    return None if body is None else Taken(packed, head, body, mark)
-
-
-def body_again(value: memoryview, mark: RowMark) -> bytes | None:
-    """The body in a row, if the rest is as `take_row` found it; None too if it is damaged."""
-    body = value[mark.body :]
-    # Of which length it has to be, the front says; what is cut off has another checksum.
-    if value[:FRONT_SIZE] != mark.front or zlib.crc32(body) != mark.crc:
+    body = None
+    if body_length <= IN_ROW and (body := mark.whole(value[end:])) is None:
         return None
-    return bytes(body)
+    return Taken(bytes(value[FRONT_SIZE:middle]), bytes(value[middle:end]), body, mark)

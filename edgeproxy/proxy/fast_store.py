@@ -168,7 +168,7 @@ class Shelf:
         known.shelved = None
         # A token may be issued at any time: what it is worth then is for the full path to say.
         taken = None if key.buster else self._tier.take(row_id, known.vary, policy.answering)
-        if taken is None:
+        if taken is None or taken.body is None:
             return None
         entry = Entry(b"", 0, taken.head, taken.packed)
         _, entry.checked, invalidated, _ = entry.figures
@@ -176,8 +176,7 @@ class Shelf:
             return None
         answer = Answer(entry, policy, head_only=known.head_only)
         answer.passing, answer.body = True, taken.body
-        if taken.mark is not None:
-            known.shelved = Shelved(row_id, taken.mark, answer)
+        known.shelved = Shelved(row_id, taken.mark, answer)
         return answer
 
     def _holds(self, entry: Entry, head: int) -> bool:

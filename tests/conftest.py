@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from tests.kit import EdgeProcess, RedisServer, ScriptedOrigin
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 StartEdge = Callable[..., Awaitable[EdgeProcess]]
 

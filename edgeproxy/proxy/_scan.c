@@ -111,14 +111,14 @@ is_ows(char byte)
     return byte == ' ' || byte == '\t';
 }
 
-/* RFC 9110 5.5, without obs-text: VCHAR, SP and HTAB. */
+/* RFC 9110 5.5: VCHAR, SP and HTAB; bytes from 0x80 on (obs-text) only with that in `allowed`. */
 static int
-is_value(const char *at, const char *end)
+is_value(const char *at, const char *end, int allowed)
 {
     int bad = 0;
     for (; at < end; at++) {
         unsigned char byte = (unsigned char)*at;
-        bad |= (byte < 0x20 && byte != '\t') | (byte > 0x7e);
+        bad |= (byte < 0x20 && byte != '\t') | (byte == 0x7f) | (byte & 0x80 & ~allowed);
     }
     return !bad;
 }
@@ -148,7 +148,7 @@ read_request_line(const char *at, const char *end)
 
 /* RFC 9112 5: field-name ":" OWS field-value OWS CRLF. */
 static const char *
-read_line(const char *at, const char *end, Line *line)
+read_line(const char *at, const char *end, int allowed, Line *line)
 {
     line->name.at = at;
     line->hash = 0;
@@ -161,7 +161,8 @@ read_line(const char *at, const char *end, Line *line)
     }
     at++;
     const char *line_end = memchr(at, '\r', (size_t)(end - at));
-    if (line_end == NULL || end - line_end < 2 || line_end[1] != '\n' || !is_value(at, line_end)) {
+    if (line_end == NULL || end - line_end < 2 || line_end[1] != '\n'
+        || !is_value(at, line_end, allowed)) {
         return NULL;
     }
     const char *value_end = line_end;
@@ -177,12 +178,13 @@ read_line(const char *at, const char *end, Line *line)
 
 /* The lines up to the empty one (RFC 9112 2.1), no more than `most`: how many into `count`. */
 static const char *
-read_lines(const char *at, const char *end, Line lines[MOST_FIELDS], Py_ssize_t most, Py_ssize_t *count)
+read_lines(const char *at, const char *end, int allowed, Line lines[MOST_FIELDS], Py_ssize_t most,
+           Py_ssize_t *count)
 {
     const char *behind;
     *count = 0;
     while ((behind = read_text(at, end, "\r\n")) == NULL) {
-        if (*count == most || (at = read_line(at, end, &lines[*count])) == NULL) {
+        if (*count == most || (at = read_line(at, end, allowed, &lines[*count])) == NULL) {
             return NULL;
         }
         ++*count;
@@ -286,7 +288,7 @@ scan(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argumen
     if (first_line == NULL) {
         Py_RETURN_NONE;
     }
-    const char *behind = read_lines(first_line, end, lines, max_fields, &count);
+    const char *behind = read_lines(first_line, end, 0, lines, max_fields, &count);
     if (behind == NULL) {
         Py_RETURN_NONE;
     }
@@ -369,7 +371,7 @@ values(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argum
     }
     Line lines[MOST_FIELDS];
     const char *end = data + length, *first_line = read_request_line(data + start, end);
-    if (first_line == NULL || !read_lines(first_line, end, lines, MOST_FIELDS, &count)) {
+    if (first_line == NULL || !read_lines(first_line, end, 0, lines, MOST_FIELDS, &count)) {
         PyErr_SetString(PyExc_ValueError, "no head that can be read here");
         return NULL;
     }
@@ -385,6 +387,61 @@ values(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argum
         }
     }
     return found;
+}
+
+static PyObject *
+pair_of(const Line *line)
+{
+    return packed(2, (PyObject *[]){to_bytes(line->name), to_bytes(line->value)});
+}
+
+static PyObject *
+scan_response(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count)
+{
+    char *data;
+    Py_ssize_t length, max_bytes, max_fields, count;
+    if (argument_count != 3) {
+        PyErr_SetString(PyExc_TypeError, "scan_response takes data, max_bytes and max_fields");
+        return NULL;
+    }
+    if (PyBytes_AsStringAndSize(arguments[0], &data, &length) < 0
+        || !take_number(arguments[1], length, &max_bytes)
+        || !take_number(arguments[2], MOST_FIELDS, &max_fields)) {
+        return NULL;
+    }
+    /* RFC 9112 4: HTTP-version SP status-code SP [ reason-phrase ] */
+    const char *end = data + max_bytes, *code = read_text(data, end, "HTTP/1.1 ");
+    if (code == NULL || end - code < 4 || code[0] < '2' || code[0] > '5' || code[1] < '0'
+        || code[1] > '9' || code[2] < '0' || code[2] > '9' || code[3] != ' ') {
+        Py_RETURN_NONE;
+    }
+    const char *reason = code + 4, *line_end = memchr(reason, '\r', (size_t)(end - reason));
+    Line lines[MOST_FIELDS];
+    if (line_end == NULL || end - line_end < 2 || line_end[1] != '\n'
+        || !is_value(reason, line_end, 0x80)) {
+        Py_RETURN_NONE;
+    }
+    const char *behind = read_lines(line_end + 2, end, 0x80, lines, max_fields, &count);
+    if (behind == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *pairs = PyTuple_New(count);
+    for (Py_ssize_t i = 0; pairs != NULL && i < count; i++) {
+        PyObject *pair = pair_of(&lines[i]);
+        if (pair == NULL) {
+            Py_CLEAR(pairs);
+        }
+        else {
+            PyTuple_SetItem(pairs, i, pair);
+        }
+    }
+    int status = (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
+    return packed(4, (PyObject *[]){
+        PyLong_FromSsize_t(behind - data),
+        PyLong_FromLong(status),
+        to_bytes((Part){reason, line_end - reason}),
+        pairs,
+    });
 }
 
 static int
@@ -411,6 +468,7 @@ fill_tables(PyObject *Py_UNUSED(module))
 
 static PyMethodDef functions[] = {
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, NULL},
+    {"scan_response", (PyCFunction)(void (*)(void))scan_response, METH_FASTCALL, NULL},
     {"values", (PyCFunction)(void (*)(void))values, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from aiohttp import hdrs
 from aiohttp.web_protocol import PayloadAccessError
 
 from edgeproxy.proxy.errors import EdgeError
@@ -14,9 +13,7 @@ from edgeproxy.proxy.pace import Pace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from aiohttp import web
-
-    from edgeproxy.proxy.protocol import EdgeProtocol
+    from edgeproxy.proxy.incoming import Incoming
 
 
 class RequestBodyLate(EdgeError):
@@ -26,26 +23,22 @@ class RequestBodyLate(EdgeError):
     detail = "request-body-timeout"
 
 
-def true_method(request: web.BaseRequest) -> bytes:
-    """The method as it was sent."""
-    return request.method.encode()
-
-
-def content_length(request: web.BaseRequest) -> int | None:
+def content_length(request: Incoming) -> int | None:
     """The length that the request's Content-Length gives; None where there is none."""
-    value = request.headers.get(hdrs.CONTENT_LENGTH)
+    value = request.fields.get(b"content-length")
     return None if value is None else int(value)
 
 
-async def request_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+async def request_body(request: Incoming) -> AsyncIterator[bytes]:
     """The body as it comes in, no faster than it is taken.
 
     A client that waits for 100 Continue gets it when the first piece is asked for, unless it has
     begun to send or the answer has. Raises `RequestBodyLate`, `BadRequest` when the framing is
     broken, and ConnectionError when the client is gone or has had its answer.
     """
-    protocol = cast("EdgeProtocol", request.protocol)
-    content = request.content
+    protocol, content = request.protocol, request.body
+    if content is None:
+        return
     loop, limits = asyncio.get_running_loop(), protocol.limits
     pace = Pace(limits.body_idle_timeout, limits.min_body_rate)
     if protocol.continue_due and not content.total_bytes:

@@ -28,12 +28,19 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True):
-    """A request that has been read and decided about, and not answered yet."""
+    """A GET or HEAD request of HTTP/1.1, without a body, that has been read and decided about, and
+    not answered yet."""
 
     request: EdgeRequest
     decided: Decided
-    head: int
+    position: int
     """The journal's, before it was decided: as long as it has not moved, that is good."""
+    target: bytes
+    """What it asks for, as it was sent."""
+    size: int
+    """Bytes of its head: where it ends, the next request begins."""
+    closing: bool
+    """Whether its client wants no further answer (RFC 9112 9.6)."""
 
 
 class Deciding:

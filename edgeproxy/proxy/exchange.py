@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeproxy.proxy.access import AccessRecord
-from edgeproxy.proxy.body import content_length, request_body, true_method
+from edgeproxy.proxy.body import content_length, request_body
 from edgeproxy.proxy.refused import RETRY_AFTER
-from edgeproxy.proxy.rendering import answer_head, told, with_told
+from edgeproxy.proxy.rendering import VERCEL, answer_head, told, told_lines
 from edgeproxy.proxy.tunnel import splice
 from edgeproxy.proxy.wire import REASONS, ResponseWriter
 from edgeproxy.semantics.cache_status import CacheStatus
@@ -17,12 +17,12 @@ from edgeproxy.semantics.fields import Fields
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from aiohttp import web
-
     from edgeproxy.cache.reading import StoredBody
     from edgeproxy.proxy.errors import EdgeError
+    from edgeproxy.proxy.incoming import Incoming
     from edgeproxy.proxy.pool import OriginAnswer
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.proxy.wire import Reply
     from edgeproxy.semantics.cache_status import Forwarded
 
 _NO_FIELDS = Fields()
@@ -32,9 +32,9 @@ _SOON = Fields([(b"Retry-After", b"%d" % RETRY_AFTER)])
 class Exchange:
     """The answering side of one request: sends through the writer, and keeps the account."""
 
-    def __init__(self, raw: web.BaseRequest, clock: Callable[[], float]) -> None:
-        self.raw = raw
-        self.writer = ResponseWriter(raw)
+    def __init__(self, incoming: Incoming, clock: Callable[[], float]) -> None:
+        self.incoming = incoming
+        self.writer = ResponseWriter(incoming)
         self.request: EdgeRequest | None = None
         self.result = "error"
         self.retried = False
@@ -50,28 +50,16 @@ class Exchange:
         self._vercel_cache: bytes | None = None
 
     @property
-    def method(self) -> bytes:
-        """The request's method as it was sent."""
-        return true_method(self.raw)
-
-    @property
     def content_length(self) -> int | None:
         """The length of the request's body in bytes, None where it is not known beforehand."""
-        return content_length(self.raw)
+        return content_length(self.incoming)
 
     def body(self) -> AsyncIterator[bytes]:
         """The request's body as it comes in."""
-        return request_body(self.raw)
+        return request_body(self.incoming)
 
     @property
-    def secure(self) -> bool:
-        """Whether the request came over TLS to this edge itself."""
-        return self.raw.transport is not None and (
-            self.raw.transport.get_extra_info("sslcontext") is not None
-        )
-
-    @property
-    def reply(self) -> web.StreamResponse:
+    def reply(self) -> Reply:
         return self.writer.reply
 
     @property
@@ -81,7 +69,7 @@ class Exchange:
     @property
     def head_only(self) -> bool:
         """The answer to HEAD has no body (RFC 9110 9.3.2)."""
-        return self.raw.method == "HEAD"
+        return self.incoming.head_only
 
     def origin_took(self, seconds: float) -> None:
         self._origin_seconds = seconds
@@ -97,22 +85,27 @@ class Exchange:
         *, reason: bytes | None = None, head_only: bool = False,
     ) -> None:  # fmt: skip
         """Send the head. `length` is the body's in bytes, None if that is not known yet."""
-        lines = self._told(status, fields, cache_status)
+        told = self._told(status, cache_status)
+        if self._vercel_cache:
+            fields = fields.without(VERCEL)
         if reason is None:
             reason = REASONS.get(status, b"")
-        await self.writer.start(status, reason, lines, length, head_only=head_only)
+        await self.writer.start(status, reason, fields, length, told=told, head_only=head_only)
 
     def send_whole(
-        self, status: int, fields: Fields, body: bytes, cache_status: CacheStatus, reason: bytes
-    ) -> None:
-        """Send a whole answer at once."""
-        lines = self._told(status, fields, cache_status)
-        self.writer.send_whole(status, reason, lines, body)
+        self, status: int, fields: Fields, body: bytes, cache_status: CacheStatus, reason: bytes,
+        *, but: frozenset[bytes],
+    ) -> None:  # fmt: skip
+        """Send a whole answer at once. `but`: names of fields that are left out."""
+        told = self._told(status, cache_status)
+        if self._vercel_cache:
+            but |= VERCEL
+        self.writer.send_whole(status, reason, fields, body, told=told, but=but)
 
-    def _told(self, status: int, fields: Fields, cache_status: CacheStatus) -> Fields:
-        """The answer's fields, with what the edge says of its own part."""
+    def _told(self, status: int, cache_status: CacheStatus) -> bytes:
+        """The lines that say what the edge did."""
         self._note(status, cache_status)
-        return with_told(fields, self._cache_status, self._vercel_cache)
+        return told_lines(self._cache_status, self._vercel_cache)
 
     async def write(self, chunk: bytes) -> None:
         await self.writer.write(chunk)
@@ -209,20 +202,16 @@ class Exchange:
 
     # -- the account
 
-    @property
-    def target(self) -> bytes:
-        return self.raw.raw_path.encode("utf-8", "surrogateescape")
-
     def record(self) -> AccessRecord:
         """What the access log is told, once the answer is over."""
-        request, now = self.request, self._clock()
-        fields = request.fields if request is not None else Fields(self.raw.raw_headers)
+        incoming, request, now = self.incoming, self.request, self._clock()
+        fields = incoming.fields if request is None else request.fields
         first = self._first_byte
         return AccessRecord(
-            client=request.client if request is not None else self.raw.remote or "",
-            method=self.method,
-            target=self.target,
-            version=f"{self.raw.version.major}.{self.raw.version.minor}",
+            client=request.client if request is not None else incoming.remote or "",
+            method=incoming.method,
+            target=incoming.target,
+            version=incoming.version,
             status=self._status,
             bytes_sent=self.writer.bytes_sent + self._tunnelled,
             result=self.result,

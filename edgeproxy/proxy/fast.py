@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from edgeproxy.config.addresses import within
 from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.busters import honour_buster
@@ -155,6 +157,8 @@ class FastPath:
             if answer is None or now >= answer.until or answer.entry.checked != self._head[0]:
                 answer = self._renew(transport, peers, data[at:end], key, now, answer)
                 if answer is None:
+                    if self.unanswered is not None and closing:
+                        self.unanswered = replace(self.unanswered, closing=True)
                     return data[at:]
             self._send(transport, answer, conditions, closing=closing)
             if self._log is not None:
@@ -258,7 +262,9 @@ class FastPath:
             return None
         position = self._view.catch_up()
         decided = self._deciding.decide(request, now)
-        self.unanswered = Unanswered(request, decided, position)
+        self.unanswered = Unanswered(
+            request, decided, position, key.split(b" ", 2)[1], len(head), closing=False
+        )
         found = decided.found
         if found is None:
             known.learn(decided.vary)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -43,26 +43,25 @@ from edgeproxy.semantics.ranges import if_range_holds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp import web
-
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.admission import Admission
     from edgeproxy.proxy.collapsing import Flight
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fetching import Fetching
+    from edgeproxy.proxy.incoming import Incoming
     from edgeproxy.proxy.incomplete import Incomplete
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
     from edgeproxy.proxy.passed import Passed
     from edgeproxy.proxy.pool import Pools
-    from edgeproxy.proxy.protocol import EdgeProtocol
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refreshing import Refreshing
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.serving import Serving
     from edgeproxy.proxy.sharing import Sharing
     from edgeproxy.proxy.tally import Tally
+    from edgeproxy.proxy.wire import Reply
 
 log = logging.getLogger(__name__)
 
@@ -113,19 +112,16 @@ class Handler:
         self.access_log: AccessSink | None = parts.access_log
         """None where nobody reads it."""
 
-    async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, incoming: Incoming) -> Reply:
         """Answer one request; whatever goes wrong is an answer too, or an end that shows."""
         parts = self._parts
-        exchange = Exchange(raw, parts.clock)
+        exchange = Exchange(incoming, parts.clock)
         try:
             async with parts.admission:
-                known = cast("EdgeProtocol", raw.protocol).take_known()
-                if known is None:
-                    secure = exchange.secure
-                    exchange.request = self.intake.read(raw, exchange.method, secure=secure)
-                else:
-                    exchange.request = known.request
-                await self._answer(exchange, exchange.request, known)
+                known = incoming.known
+                request = self.intake.read(incoming) if known is None else known.request
+                exchange.request = request
+                await self._answer(exchange, request, known)
         except BadRequest as error:
             parts.tally.note("bad-request")
             exchange.close_after()
@@ -142,7 +138,7 @@ class Handler:
             exchange.abandon()
             raise
         except Exception:
-            log.exception("answering %s failed", exchange.target)
+            log.exception("answering %s failed", incoming.target)
             await exchange.crash()
         finally:
             if self.access_log is not None:
@@ -152,32 +148,15 @@ class Handler:
     async def _answer(
         self, exchange: Exchange, request: EdgeRequest, known: Unanswered | None
     ) -> None:
-        if request.method in PURGING:
-            await answer_purge(exchange, request, self.purger)
+        if known is None and await self._answer_unlooked(exchange, request):
             return
-        if request.upgrade:
-            await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
-            return
-        passing = classify(
-            request.method,
-            request.fields,
-            request.has_body,
-            only_if_cached=request.directives.only_if_cached,
-        )
-        match passing:
-            case Pass():
-                await self._passing.send(exchange, request, passing)
-                return
-            case Refuse(status_code, detail):
-                await exchange.refuse(status_code, detail, CacheStatus(detail=detail))
-                return
         parts = self._parts
         if request.key.buster:
             request = honour_buster(request, parts.view)
         asked_at = parts.view.catch_up()
         learnt_vary: tuple[bytes, ...] = ()
         for _ in range(_ROUNDS):
-            if known is not None and known.head == asked_at and known.request is request:
+            if known is not None and known.position == asked_at and known.request is request:
                 decided, known = known.decided, None
             else:
                 decided = self.deciding.decide(request, parts.clock())
@@ -219,6 +198,29 @@ class Handler:
                     await exchange.refuse(status_code, detail, status)
                     return
         await self._passing.send(exchange, request, Pass("miss", "contended"))
+
+    async def _answer_unlooked(self, exchange: Exchange, request: EdgeRequest) -> bool:
+        """Answer what can't be answered from what is stored; whether it was such a request."""
+        if request.method in PURGING:
+            await answer_purge(exchange, request, self.purger)
+            return True
+        if request.upgrade:
+            await self._passing.send(exchange, request, Pass("bypass", "upgrade"), upgrade=True)
+            return True
+        passing = classify(
+            request.method,
+            request.fields,
+            request.has_body,
+            only_if_cached=request.directives.only_if_cached,
+        )
+        match passing:
+            case Pass():
+                await self._passing.send(exchange, request, passing)
+            case Refuse(status_code, detail):
+                await exchange.refuse(status_code, detail, CacheStatus(detail=detail))
+            case None:
+                return False
+        return True
 
     # -- what was decided
 

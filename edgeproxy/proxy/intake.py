@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edgeproxy.config.addresses import within
 from edgeproxy.proxy.decide import LOOKED_UP
@@ -13,7 +13,7 @@ from edgeproxy.proxy.tunnel import upgrade_requested
 from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.fields import Fields, list_members
+from edgeproxy.semantics.fields import list_members
 from edgeproxy.semantics.forwarding import client_address, end_to_end
 from edgeproxy.semantics.key import cache_key
 from edgeproxy.semantics.target import read_target
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ipaddress import IPv4Network, IPv6Network
 
-    from aiohttp import web
-
     from edgeproxy.config.sites import SitePolicy, SiteTable
+    from edgeproxy.proxy.incoming import Incoming
     from edgeproxy.semantics.environment import Environment
+    from edgeproxy.semantics.fields import Fields
     from edgeproxy.semantics.key import CacheKey
-    from edgeproxy.semantics.target import RequestTarget
+
+_LONGEST_REMEMBERED: Final = 512
+"""Bytes of a request target that is."""
 
 
 class Misdirected(Exception):
@@ -37,10 +39,11 @@ class Misdirected(Exception):
 class Asked(NamedTuple):
     """What a request asks for, and of which site."""
 
-    target: RequestTarget
     policy: SitePolicy
     environment: Environment
     key: CacheKey
+    target: bytes
+    """What the origin is asked for: path and query."""
 
 
 class Intake:
@@ -52,17 +55,19 @@ class Intake:
         self._sites = sites
         self.trusted = tuple(trusted_proxies)
         """The networks of proxies whose X-Forwarded-* fields are believed."""
+        # Most of what is asked for is asked for again.
+        self._remembered = lru_cache(maxsize=2048)(self._find)
 
-    def read(self, raw: web.BaseRequest, method: bytes, *, secure: bool) -> EdgeRequest:
+    def read(self, incoming: Incoming) -> EdgeRequest:
         """The request; raises `BadRequest` (400) or `Misdirected` (421)."""
         return self.request(
-            method,
-            raw.raw_path.encode("utf-8", "surrogateescape"),
-            Fields(raw.raw_headers),
-            version="1.0" if raw.version.minor == 0 else "1.1",
-            secure=secure,
-            peer=peer_address(raw.remote),
-            has_body=raw.body_exists,
+            incoming.method,
+            incoming.target,
+            incoming.fields,
+            version=incoming.version,
+            secure=incoming.secure,
+            peer=peer_address(incoming.remote),
+            has_body=incoming.body is not None,
         )
 
     def request(
@@ -85,14 +90,12 @@ class Intake:
         if asked is None:
             hosts = fields.get_all(b"host")
             asked = self.asked(method, target_sent, hosts, scheme, host_required=version != "1.0")
-        target, policy, environment, key = asked
+        policy, environment, key, target = asked
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
-        _, forwarded_target = split_cache_buster(target.path_and_query)
-        keyed = method in LOOKED_UP and not policy.forward_ignored
         return EdgeRequest(
             method=method,
-            target=key.target if keyed else forwarded_target,
+            target=target,
             version=version,
             fields=fields,
             upgrade=_upgrade(sent, version),
@@ -122,6 +125,18 @@ class Intake:
         host_required: bool = True,
     ) -> Asked:
         """What a request with these Host lines asks for; raises `BadRequest` or `Misdirected`."""
+        find = self._remembered if len(target_sent) <= _LONGEST_REMEMBERED else self._find
+        return find(method, target_sent, hosts, scheme, host_required=host_required)
+
+    def _find(
+        self,
+        method: bytes,
+        target_sent: bytes,
+        hosts: tuple[bytes, ...],
+        scheme: str,
+        *,
+        host_required: bool,
+    ) -> Asked:
         target = read_target(method, target_sent, hosts, host_required=host_required)
         place = self._sites.find(target.host or "")
         if place is None:
@@ -133,7 +148,9 @@ class Intake:
             key = cache_key(policy.name, scheme, authority, target.path_and_query, policy.key)
         except ValueError as error:
             raise BadRequest("host-invalid") from error
-        return Asked(target, policy, environment, key)
+        if method in LOOKED_UP and not policy.forward_ignored:
+            return Asked(policy, environment, key, key.target)
+        return Asked(policy, environment, key, split_cache_buster(target.path_and_query)[1])
 
 
 def _upgrade(sent: Fields, version: str) -> bytes:

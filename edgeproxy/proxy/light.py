@@ -15,6 +15,7 @@ from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
 from edgeproxy.proxy.refused import Refused
 
 if TYPE_CHECKING:
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath, Peers
     from edgeproxy.proxy.server import EdgeServer
 
@@ -71,6 +72,7 @@ class LightProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
+        known = None
         if not (self._paused or self._server.draining):
             rest = self._fast.answer(self._transport, self._peers, data)
             if rest is None:
@@ -80,8 +82,9 @@ class LightProtocol(asyncio.Protocol):
                 self._answered = True
                 self._deadline = self._loop.time() + self.limits.keepalive_timeout
             data = rest
+            known = self._fast.unanswered
         if data and not self._transport.is_closing():
-            self._give_over(data)
+            self._give_over(data, known)
 
     def _end(self) -> None:
         """End the edge's own direction, drop what still comes in, and wait for the client to close:
@@ -93,7 +96,7 @@ class LightProtocol(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def _give_over(self, data: bytes) -> None:
+    def _give_over(self, data: bytes, known: Unanswered | None) -> None:
         transport, now = self._transport, self._loop.time()
         full = EdgeProtocol(self._server, self._loop)
         transport.set_protocol(full)
@@ -102,7 +105,10 @@ class LightProtocol(asyncio.Protocol):
         full.continue_after(answered=self._answered, head_within=max(0.0, self._deadline - now))
         if self._paused:
             full.pause_writing()
-        full.data_received(data)
+        if known is None:
+            full.data_received(data)
+        else:
+            full.take_up(known, data)
 
     def check(self, now: float) -> None:
         """Called now and then: end a connection that idles, or whose client has stopped reading,

@@ -7,10 +7,16 @@ RFC 9112 writes it; everything else is left to the parser, which tells what it i
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgeproxy.proxy.origin_head import ResponseHead
-from edgeproxy.semantics.fields import Fields, is_token
+from edgeproxy.semantics.fields import OWS, Fields, is_token
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Scanned: TypeAlias = tuple[int, int, bytes, tuple[tuple[bytes, bytes], ...]]
+    """Where the head ends, the status, the reason phrase, and the fields."""
 
 # RFC 9112 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2}) ([^\r\n]*)")
@@ -28,26 +34,11 @@ def whole_response(data: bytes, *, head_only: bool) -> tuple[ResponseHead, bytes
     `head_only`: it answers HEAD. None where it is not all there, is more than one response, ends
     its connection, or is anything but the plainest HTTP/1.1.
     """
-    end = data.find(b"\r\n\r\n", 0, _MAX_HEAD)
-    if end < 0:
+    read = scan_response(data, _MAX_HEAD, _MAX_FIELDS)
+    if read is None:
         return None
-    head = data[:end]
-    first, *lines = head.split(b"\r\n")
-    status_line = _STATUS_LINE.fullmatch(first)
-    if (
-        status_line is None
-        or len(lines) > _MAX_FIELDS
-        or len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(lines)
-    ):
-        return None
-    parted = [line.partition(b":") for line in lines]
-    names = [name for name, _, _ in parted]
-    if b"" in names or b"" in [colon for _, colon, _ in parted]:
-        return None
-    if names and not is_token(b"".join(names)):
-        return None
-    fields = Fields([(name, value.strip(b" \t")) for name, _, value in parted])
-    status = int(status_line[1])
+    end, status, reason, pairs = read
+    fields = Fields(pairs)
     if b"transfer-encoding" in fields or b"upgrade" in fields:
         return None
     connection = fields.get_all(b"connection")
@@ -60,14 +51,44 @@ def whole_response(data: bytes, *, head_only: bool) -> tuple[ResponseHead, bytes
     bodiless = head_only or status == 304
     if status == 204 or (length is None and not bodiless):
         return None
-    if len(data) - end - 4 != (0 if bodiless else length):
+    if len(data) - end != (0 if bodiless else length):
         return None
     told = ResponseHead(
         status=status,
-        reason=status_line[2],
+        reason=reason,
         version="1.1",
         fields=fields,
         framed=True,
         content_length=length,
     )
-    return told, data[end + 4 :]
+    return told, data[end:]
+
+
+def scan_response_slowly(data: bytes, max_bytes: int, max_fields: int, /) -> Scanned | None:
+    """The head of a response at the start of `data`; None where it is not there, has more than so
+    many bytes or fields, or is not plain HTTP/1.1."""
+    end = data.find(b"\r\n\r\n", 0, max_bytes)
+    if end < 0:
+        return None
+    head = data[:end]
+    first, *lines = head.split(b"\r\n")
+    status_line = _STATUS_LINE.fullmatch(first)
+    if (
+        status_line is None
+        or len(lines) > max_fields
+        or len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(lines)
+    ):
+        return None
+    parted = [line.partition(b":") for line in lines]
+    if any(not colon or not is_token(name) for name, colon, _ in parted):
+        return None
+    pairs = tuple([(name, value.strip(OWS)) for name, _, value in parted])
+    return end + 4, int(status_line[1]), status_line[2], pairs
+
+
+try:
+    from edgeproxy.proxy import _scan
+except ImportError:
+    scan_response = scan_response_slowly
+else:
+    scan_response = _scan.scan_response

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from edgeproxy.proxy.rendering import visible_fields
+from edgeproxy.proxy.rendering import withheld_names
 from edgeproxy.semantics.cache_status import CacheStatus
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import hops_left
@@ -91,15 +91,17 @@ class Passing:
         status = CacheStatus(
             fwd=fwd, fwd_status=answer.status, stored=copy is not None, detail=detail
         )
-        fields = visible_fields(answer.fields, request.policy)
+        withheld = withheld_names(request.policy)
         alone = copy is None and not exchange.head_only and answer.status != 304
         if alone and (body := response.take_whole()) is not None:
-            exchange.send_whole(answer.status, fields, body, status, response.reason)
+            exchange.send_whole(
+                answer.status, answer.fields, body, status, response.reason, but=withheld
+            )
             return
         try:
             await exchange.start(
                 answer.status,
-                fields,
+                answer.fields.without(withheld),
                 response.content_length,
                 status,
                 reason=response.reason,

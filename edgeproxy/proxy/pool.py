@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
@@ -17,7 +18,7 @@ from edgeproxy.proxy.origins.retry_budget import RetryBudget
 from edgeproxy.semantics.cache_control import SURROGATE
 from edgeproxy.semantics.dates import format_http_date
 from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.forwarding import end_to_end, forwarded_request_fields, response_via
+from edgeproxy.semantics.forwarding import forwarded_request_fields, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -267,9 +268,7 @@ class OriginPool:
                 host = member.authority
             case host:
                 pass
-        if b"host" in fields:
-            return fields.replacing(b"host", host.encode())
-        return Fields(((b"Host", host.encode()), *fields))
+        return (_remembered_for if fields.repeatable else _for_host)(fields, host)
 
     def _interim(self, on_interim: OnInterim) -> OnInterim:
         async def forward(status: int, reason: bytes, fields: Fields) -> None:
@@ -278,7 +277,7 @@ class OriginPool:
         return forward
 
     def _passed_on(self, fields: Fields, version: str) -> Fields:
-        return response_via(end_to_end(fields), version, self._pseudonym)
+        return passed_on(fields, version, self._pseudonym)
 
     def _answer(self, response: OriginResponse, sent: float) -> OriginAnswer:
         received = self._clock()
@@ -310,6 +309,16 @@ class OriginPool:
         """Close all connections, those in use too."""
         for member in self._members:
             await member.client.close()
+
+
+def _for_host(fields: Fields, host: str) -> Fields:
+    """A request's fields with that Host."""
+    if b"host" in fields:
+        return fields.replacing(b"host", host.encode())
+    return Fields(((b"Host", host.encode()), *fields))
+
+
+_remembered_for = lru_cache(maxsize=1024)(_for_host)
 
 
 class Pools:

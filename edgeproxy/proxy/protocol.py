@@ -55,7 +55,6 @@ class EdgeProtocol(RequestHandler):
         "_fast",
         "_given_away",
         "_head_deadline",
-        "_known",
         "_lingering",
         "_pace",
         "_payload",
@@ -101,7 +100,6 @@ class EdgeProtocol(RequestHandler):
         self._given_away = False
         self._lingering: Lingering | None = None
         self._fast = server.fast
-        self._known: Unanswered | None = None
         self._peers: Peers | None = None
         # What a slow client has yet to take of fast answers: how many bytes, and seen when.
         self._unsent: tuple[int, float] | None = None
@@ -118,11 +116,6 @@ class EdgeProtocol(RequestHandler):
         """
         closing = self._close or self._force_close or self._broken or self._server.draining
         return self._body is None and not closing
-
-    def take_known(self) -> Unanswered | None:
-        """The request that is being answered, where the fast path has read it."""
-        known, self._known = self._known, None
-        return known
 
     def send_continue(self) -> None:
         """Send 100 Continue."""
@@ -241,13 +234,21 @@ class EdgeProtocol(RequestHandler):
         if not self._busy:
             if self._fast is not None and self._idles:
                 data = self._answer_fast(self._fast, data)
-                self._known = self._fast.unanswered
+                if (known := self._fast.unanswered) is not None:
+                    self.take_up(known, data)
+                    return
             if data:
                 self._read_requests(data)
             return
         self._pending += data
         if len(self._pending) > self.limits.head_bytes and not self._buffer_paused:
             self._pause_reading_for_buffer()
+
+    def take_up(self, known: Unanswered, data: bytes) -> None:
+        """Answer a request that the fast path has read, at the beginning of `data`."""
+        self._pending = data[known.size :]
+        self._begin()
+        self._server.answer(self, known)
 
     @property
     def _idles(self) -> bool:
@@ -327,22 +328,26 @@ class EdgeProtocol(RequestHandler):
             message = message._replace(method=head.method)
         if head.target is not None:
             message = message._replace(path=head.target)
-        self._body, self._payload, self._busy = body, payload, True
-        if self._keepalive_handle is not None and (not self._request_count or self._head_deadline):
-            # It was set for the head, and may be later than the connection may idle.
-            self._keepalive_handle.cancel()
-            self._keepalive_handle = None
-        self._head_deadline = None
+        self._body, self._payload = body, payload
+        self._begin()
         self.continue_due = (
             body is not None
             and message.version.minor == 1
             and "100-continue" in message.headers.get(hdrs.EXPECT, "").lower()
         )
-        self._request_count += 1
         self._messages.append((message, payload))
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _begin(self) -> None:
+        self._busy = True
+        if self._keepalive_handle is not None and (not self._request_count or self._head_deadline):
+            # It was set for the head, and may be later than the connection may idle.
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+        self._head_deadline = None
+        self._request_count += 1
 
     def _feed_body(self, body: LengthBody | ChunkedBody, data: bytes) -> int:
         """Give the parser what belongs to the body, and say how much that is."""
@@ -384,23 +389,37 @@ class EdgeProtocol(RequestHandler):
             await self.drain()
         except ConnectionError:
             return resp, True
-        self._busy = False
-        if resp.keep_alive and self.may_continue:
-            self._go_on()
-        else:
-            self._end()
+        if self._parser is not None:
+            # A request that asked for an upgrade and got none is like any other.
+            self._parser.set_upgraded(False)
+        self._payload = EMPTY_PAYLOAD
+        self._end_answer(keep_alive=bool(resp.keep_alive))
         return resp, False
 
-    def _go_on(self) -> None:
-        self._known = None
-        assert self._parser is not None
-        # A request that asked for an upgrade and got none is like any other.
-        self._parser.set_upgraded(False)
-        self._payload = EMPTY_PAYLOAD
+    async def conclude(self, *, keep_alive: bool) -> None:
+        """The same after the answer to a request that was taken up."""
+        if self._paused:
+            try:
+                await self.drain()
+            except ConnectionError:
+                return
+        if self._force_close:
+            return
+        self._next_keepalive_close_time = self._loop.time() + self.limits.keepalive_timeout
+        if self._keepalive_handle is None:
+            self._arm(self._next_keepalive_close_time)
+        self._end_answer(keep_alive=keep_alive)
+
+    def _end_answer(self, *, keep_alive: bool) -> None:
+        self._busy = False
+        if not (keep_alive and self.may_continue):
+            self._end()
+            return
         if self._buffer_paused:
             self._resume_reading_for_buffer()
         if self._pending:
-            self._read_requests(b"")
+            data, self._pending = self._pending, b""
+            self.data_received(data)
 
     def _await_first(self, seconds: float) -> None:
         """Give a new connection so long for its first request's head."""

@@ -9,7 +9,7 @@ from edgeproxy.cache.rows import Ready
 from edgeproxy.proxy.decide import Candidate, Hit, Validity, decide
 from edgeproxy.proxy.wire import FRAMING, REASONS, UnsafeField, render_head
 from edgeproxy.semantics.cache_control import request_directives
-from edgeproxy.semantics.cache_status import CacheStatus, append_member, vercel_cache
+from edgeproxy.semantics.cache_status import CacheStatus, vercel_cache
 from edgeproxy.semantics.conditional import not_modified_fields
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.tags import hidden_fields
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OWN_FIELDS: Final = frozenset({b"age", b"content-length"})
 """Made anew for each answer: the time in the cache, and the message's framing."""
+VERCEL: Final = frozenset({b"x-vercel-cache"})
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
 _NO_DIRECTIVES: Final = request_directives(Fields())
@@ -29,7 +31,7 @@ _NO_DIRECTIVES: Final = request_directives(Fields())
 
 def visible_fields(fields: Fields, policy: SitePolicy) -> Fields:
     """The fields as readers may see them: without the origin's tags, unless debugging is on."""
-    return fields if policy.debug_tags else fields.without(hidden_fields(policy.tags))
+    return fields.without(withheld_names(policy))
 
 
 def ready(stored: StoredResponse, policy: SitePolicy, freshness: Freshness) -> Ready | None:
@@ -71,7 +73,7 @@ def unchanged_head(entry: Entry, policy: SitePolicy) -> bytes:
 @lru_cache(maxsize=64)
 def _left_out(hidden: frozenset[bytes], *, debug: bool, vercel: bool) -> frozenset[bytes]:
     left_out = OWN_FIELDS if debug else OWN_FIELDS | hidden
-    return left_out | {b"x-vercel-cache"} if vercel else left_out
+    return left_out | VERCEL if vercel else left_out
 
 
 def answer_head(
@@ -79,11 +81,7 @@ def answer_head(
 ) -> bytes:
     """`head`, which `stored_head` or `unchanged_head` gave, with what belongs to one answer, of
     `length` bytes; the connection's fields and the empty line are still to come."""
-    lines = [head, b"Age: %d\r\n" % age]
-    if cache_status:
-        lines.append(b"Cache-Status: %b\r\n" % cache_status)
-    if vercel:
-        lines.append(b"x-vercel-cache: %b\r\n" % vercel)
+    lines = [head, b"Age: %d\r\n" % age, told_lines(cache_status, vercel)]
     if status not in (204, 304):  # RFC 9110 8.6
         lines.append(b"Content-Length: %d\r\n" % length)
     return b"".join(lines)
@@ -110,10 +108,13 @@ def _told_of_hit(ttl: int, shown: bool, vercel: bool) -> tuple[bytes, bytes | No
     return status.render() if shown else b"", vercel_cache(status) if vercel else None
 
 
-def with_told(fields: Fields, cache_status: bytes, vercel: bytes | None) -> Fields:
-    """Fields with those values."""
-    if cache_status:
-        fields = append_member(fields, cache_status)
-    if vercel:
-        fields = fields.without({b"x-vercel-cache"}).plus((b"x-vercel-cache", vercel))
-    return fields
+def told_lines(cache_status: bytes, vercel: bytes | None) -> bytes:
+    """The field lines with those values. This cache's member of Cache-Status stands behind those of
+    the caches nearer to the origin (RFC 9211 2)."""
+    lines = b"Cache-Status: %b\r\n" % cache_status if cache_status else b""
+    return lines + b"x-vercel-cache: %b\r\n" % vercel if vercel else lines
+
+
+def withheld_names(policy: SitePolicy) -> frozenset[bytes]:
+    """The fields that readers don't get: the origin's tags, unless debugging is on."""
+    return _NONE if policy.debug_tags else hidden_fields(policy.tags)

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.http import HttpRequestParser
 
 from edgeproxy.proxy.crowd import Capacity, Crowd
+from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.intake import peer_address
 from edgeproxy.proxy.light import LightProtocol
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
     from edgeproxy.config.server import Limits
+    from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath
     from edgeproxy.proxy.refused import Refused
     from edgeproxy.proxy.tally import Tally
+    from edgeproxy.proxy.wire import Reply
 
 if HttpRequestParser.__module__ != "aiohttp._http_parser":
     raise ImportError(
@@ -49,7 +52,7 @@ class EdgeServer(web.Server):
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        handler: Callable[[Incoming], Awaitable[Reply]],
         limits: Limits,
         *,
         clock: Callable[[], float] = time.time,
@@ -59,7 +62,7 @@ class EdgeServer(web.Server):
     ) -> None:
         """`on_refused` is told the client's address and the start line of what the server answers
         by itself; `tally` counts whom it refuses."""
-        super().__init__(self._answer)
+        super().__init__(self._answer_parsed)
         self.limits = limits
         self.clock = clock
         self.on_refused = on_refused
@@ -182,18 +185,37 @@ class EdgeServer(web.Server):
         if not self._open and not self._answering:
             self._quiet.set()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        # A connection's task, which answers one request after the other.
-        task = request.task
-        self._answering.add(task)
+    async def _answer_parsed(self, request: web.BaseRequest) -> web.StreamResponse:
+        # In a connection's task, which answers one request after the other.
+        self._answering.add(request.task)
         try:
-            return await self._handler(request)
+            return cast("web.StreamResponse", await self._answer(Incoming.parsed(request)))
+        finally:
+            self._over(request.task)
+
+    def answer(self, protocol: EdgeProtocol, known: Unanswered) -> None:
+        """Answer a request that the fast path has read, in a task of its own."""
+        incoming = Incoming.read(protocol, known)
+        task = self._loop.create_task(self._answer_known(incoming))
+        self._answering.add(task)
+        # Not the task itself: it may be cancelled before it begins.
+        task.add_done_callback(self._over)
+
+    async def _answer_known(self, incoming: Incoming) -> None:
+        reply = await self._answer(incoming)
+        await incoming.protocol.conclude(keep_alive=reply.keep_alive)
+
+    async def _answer(self, incoming: Incoming) -> Reply:
+        try:
+            return await self._handler(incoming)
         except Exception as error:
             if not isinstance(error, ConnectionError):
                 log.exception("a request was not answered")
-            cast("EdgeProtocol", request.protocol).abort()
-            return cast("web.StreamResponse", CLOSING)
+            incoming.protocol.abort()
+            return CLOSING
         finally:
-            self._answering.discard(task)
-            cast("EdgeProtocol", request.protocol).answered()
-            self._check_quiet()
+            incoming.protocol.answered()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        self._check_quiet()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.cache.reading import StoredBody
-from edgeproxy.proxy.rendering import OWN_FIELDS, stored_head, visible_fields
+from edgeproxy.proxy.rendering import OWN_FIELDS, stored_head, visible_fields, withheld_names
 from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
 from edgeproxy.semantics.partial import satisfied_ranges, stated_parts
 from edgeproxy.semantics.ranges import (
@@ -165,14 +165,15 @@ class Serving:
         stored = shared.response
         found = shared.judged or self._lookup.judge(stored, request.policy, stored.position)
         fields = shared.own_fields if own and shared.own_fields is not None else found.fields
-        fields = visible_fields(fields, request.policy).without(OWN_FIELDS)
+        withheld = withheld_names(request.policy)
         age = int(found.freshness.age(self._clock()))
         if age > 0 or b"age" in found.fields:
             # RFC 9111 5.1: what caches nearer to the origin have aged it, or the wait here.
-            fields = fields.plus((b"Age", b"%d" % age))
+            fields = fields.changed(OWN_FIELDS, (b"Age", b"%d" % age))
         if (body := flight.whole) is not None and _plain(request) and not stored.incomplete:
-            exchange.send_whole(stored.status, fields, body, status, stored.reason)
+            exchange.send_whole(stored.status, fields, body, status, stored.reason, but=withheld)
             return
+        fields = fields.without(withheld)
 
         async def opened() -> ReadBody:
             return flight.read

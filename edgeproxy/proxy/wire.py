@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from edgeproxy.proxy.sending_files import send_file
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
-    from aiohttp import web
-
     from edgeproxy.cache.reading import StoredBody
-    from edgeproxy.proxy.protocol import EdgeProtocol
+    from edgeproxy.proxy.incoming import Incoming
 
 # What belongs to one connection's message, and is made anew for the next (RFC 9110 7.6.1).
 FRAMING: Final = frozenset(
@@ -104,10 +102,10 @@ class ResponseWriter:
         "bytes_sent", "head_sent",
     )  # fmt: skip
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._protocol = cast("EdgeProtocol", request.protocol)
-        self._http10 = request.version.minor == 0
-        self._head_only = request.method == "HEAD"
+    def __init__(self, request: Incoming) -> None:
+        self._protocol = request.protocol
+        self._http10 = request.version == "1.0"
+        self._head_only = request.head_only
         self._keep_alive = request.keep_alive
         self._body = _Body.NONE
         self._left = 0
@@ -117,12 +115,12 @@ class ResponseWriter:
         """Bytes of the body that were sent."""
 
     @property
-    def reply(self) -> web.StreamResponse:
+    def reply(self) -> Reply:
         """What the handler returns. An answer that was begun and not finished is broken off."""
         if self.head_sent and not self._finished:
             self.abort()
         kept = self._finished and self._keep_alive
-        return cast("web.StreamResponse", _KEPT if kept else CLOSING)
+        return _KEPT if kept else CLOSING
 
     def close_after(self) -> None:
         """End the connection after this answer."""
@@ -151,25 +149,33 @@ class ResponseWriter:
         fields: Iterable[tuple[bytes, bytes]],
         length: int | None,
         *,
+        told: bytes = b"",
         head_only: bool = False,
     ) -> None:
         """Send the head. `length` is the body's, None if it is not known; framing fields in
-        `fields` are left out. Raises `UnsafeField`.
+        `fields` are left out. `told`: more lines, as they are. Raises `UnsafeField`.
 
         After a 101 the connection belongs to another protocol: see `take_over`.
         """
         transport = self._transport()
-        transport.write(self._head(status, reason, fields, length, head_only=head_only))
+        transport.write(self._head(status, reason, fields, length, told, head_only=head_only))
         if self._protocol.writing_paused:
             await self._protocol.drain()
 
     def send_whole(
-        self, status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]], body: bytes
+        self,
+        status: int,
+        reason: bytes,
+        fields: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        told: bytes = b"",
+        but: frozenset[bytes] = frozenset(),
     ) -> None:
-        """Send a whole answer at once, as `start`, `write` and `finish` would. Raises
-        `UnsafeField`."""
+        """Send a whole answer at once, as `start`, `write` and `finish` would, but for the fields
+        of those lower-case names. Raises `UnsafeField`."""
         transport = self._transport()
-        head = self._head(status, reason, fields, len(body), head_only=False)
+        head = self._head(status, reason, fields, len(body), told, but, head_only=False)
         if self._body is _Body.NONE:
             body = b""
         if len(body) <= JOIN_UP_TO:
@@ -185,15 +191,17 @@ class ResponseWriter:
         reason: bytes,
         fields: Iterable[tuple[bytes, bytes]],
         length: int | None,
+        told: bytes,
+        but: frozenset[bytes] = frozenset(),
         *,
         head_only: bool,
     ) -> bytes:
         dropped = _SWITCHING_FRAMING if status == 101 else FRAMING
-        head = render_head(status, reason, fields, but=dropped)
+        head = render_head(status, reason, fields, but=dropped | but if but else dropped)
         self._begun()
         head_only = head_only or self._head_only or status == 304
         framing = self._choose_framing(status, length, head_only=head_only)
-        return b"%b%b%b\r\n" % (head, framing, self._connection(status))
+        return b"%b%b%b%b\r\n" % (head, told, framing, self._connection(status))
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body; dropped where the answer has none."""

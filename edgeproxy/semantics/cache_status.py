@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import msgspec
-
-if TYPE_CHECKING:
-    from edgeproxy.semantics.fields import Fields
 
 Forwarded = Literal[
     "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
@@ -96,11 +93,3 @@ def _token_or_string(text: bytes) -> bytes:
     # RFC 9651 3.3.3: a String has printable ASCII alone.
     text = _NOT_IN_STRING.sub(b"?", text)
     return b'"%b"' % text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-
-
-def append_member(existing: Fields, member: bytes) -> Fields:
-    """`existing` with this cache's member behind those of the caches nearer to the origin.
-
-    RFC 9211 2: the first member is the cache closest to the origin; the others' are preserved.
-    """
-    return existing.plus((b"Cache-Status", member))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 OWS: Final = b" \t"
 """Optional whitespace, RFC 9110 5.6.3."""
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
 # RFC 9110 5.6.2: tchar
 TCHAR: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -30,13 +31,15 @@ class Fields:
     Names that are passed to a method are lower-case; those in `raw` are as they came.
     """
 
-    __slots__ = ("_index", "raw")
+    __slots__ = ("_hash", "_index", "_repeatable", "raw")
 
     raw: Final[tuple[tuple[bytes, bytes], ...]]
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.raw = tuple(raw)
         self._index: dict[bytes, tuple[bytes, ...]] | None = None
+        self._hash: int | None = None
+        self._repeatable: bool | None = None
 
     def _lines(self) -> dict[bytes, tuple[bytes, ...]]:
         # Many values of this type are only carried, or written out: the index waits for a question.
@@ -52,12 +55,12 @@ class Fields:
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first line of that name; None if there is none."""
-        lines = self._lines().get(name)
+        lines = (self._index or self._lines()).get(name)
         return lines[0] if lines is not None else None
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """The values of all lines of that name, in order."""
-        return self._lines().get(name, ())
+        return (self._index or self._lines()).get(name, ())
 
     def joined(self, name: bytes) -> bytes | None:
         """The field's combined value (RFC 9110 5.3); None if there is no such line.
@@ -71,7 +74,10 @@ class Fields:
     def repeatable(self) -> bool:
         """Whether what is made of them may be remembered: few enough to be sent again and again, as
         a browser sends its own, and small enough to be kept, whoever sent them."""
-        return len(self.raw) <= 40 and sum([len(n) + len(v) for n, v in self.raw]) <= 2048
+        if self._repeatable is None:
+            size = sum([len(name) + len(value) for name, value in self.raw])
+            self._repeatable = len(self.raw) <= 40 and size <= 2048
+        return self._repeatable
 
     def names(self) -> Iterable[bytes]:
         """The names that there are, in lower case, each once."""
@@ -79,25 +85,27 @@ class Fields:
 
     def without(self, names: AbstractSet[bytes]) -> Fields:
         """These fields but for those of the given names."""
-        index = self._lines()
-        if index.keys().isdisjoint(names):
-            return self
-        kept = Fields([pair for pair in self.raw if pair[0].lower() not in names])
-        kept._index = {name: lines for name, lines in index.items() if name not in names}
-        return kept
+        return self if self._lines().keys().isdisjoint(names) else self.changed(names)
 
     def plus(self, *pairs: tuple[bytes, bytes]) -> Fields:
         """These fields, followed by the given lines."""
-        if not pairs:
-            return self
-        more = Fields(self.raw + pairs)
-        if self._index is not None:
-            index = self._index.copy()
-            for name, value in pairs:
+        return self.changed(_NO_NAMES, *pairs) if pairs else self
+
+    def changed(self, but: AbstractSet[bytes], *more: tuple[bytes, bytes]) -> Fields:
+        """These fields but for those of the given names, followed by the given lines."""
+        raw, index = self.raw, self._index
+        if but and not self._lines().keys().isdisjoint(but):
+            raw = tuple([pair for pair in raw if pair[0].lower() not in but])
+            index = None
+        changed = Fields(raw + more)
+        if index is not None:
+            # Of what is left out, none is left: the rest can be taken over.
+            index = index.copy()
+            for name, value in more:
                 name = name.lower()
                 index[name] = (*index.get(name, ()), value)
-            more._index = index
-        return more
+            changed._index = index
+        return changed
 
     def replacing(self, name: bytes, value: bytes) -> Fields:
         """These fields with one line of that name, where its first one was, or else at the end."""
@@ -117,7 +125,7 @@ class Fields:
         return Fields(replaced)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._lines()
+        return name in (self._index or self._lines())
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.raw)
@@ -129,7 +137,9 @@ class Fields:
         return self.raw == other.raw if isinstance(other, Fields) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self.raw)
+        if self._hash is None:
+            self._hash = hash(self.raw)
+        return self._hash
 
     def __repr__(self) -> str:
         return f"Fields({self.raw!r})"

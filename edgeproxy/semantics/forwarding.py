@@ -119,11 +119,15 @@ _LONGEST_NODE: Final = 64
 
 def end_to_end(fields: Fields) -> Fields:
     """The fields that are to be passed on, and may be stored (RFC 9110 7.6.1, RFC 9111 3.1)."""
+    return fields.without(_for_the_connection(fields))
+
+
+def _for_the_connection(fields: Fields) -> frozenset[bytes]:
     connection = fields.get_all(b"connection")
     if not connection or connection == _KEEP_ALIVE:
-        return fields.without(HOP_BY_HOP)
+        return HOP_BY_HOP
     named = {option.lower() for option in list_members(connection)}
-    return fields.without(HOP_BY_HOP | (named - _FOR_ALL))
+    return HOP_BY_HOP | (named - _FOR_ALL)
 
 
 def forwarded_request_fields(
@@ -218,9 +222,14 @@ def hops_left(method: bytes, fields: Fields) -> int | None:
     return delta_seconds(value) if value is not None else None
 
 
-def response_via(fields: Fields, version: str, pseudonym: str) -> Fields:
-    """A response's fields with this proxy in Via; `version` is the origin's (RFC 9110 7.6.3)."""
-    return _with_via(fields, version, pseudonym)
+def passed_on(fields: Fields, version: str, pseudonym: str) -> Fields:
+    """A response's fields as they are passed on, and may be stored: what is for the connection
+    alone is left out, and this proxy is in Via. `version` is the origin's (RFC 9110 7.6.3)."""
+    connection, member = _for_the_connection(fields), _via_member(version, pseudonym)
+    existing = fields.joined(b"via")
+    if existing is None or b"via" in connection:
+        return fields.changed(connection, (b"Via", member))
+    return fields.without(connection).replacing(b"via", _appended(existing, member))
 
 
 def client_address(
@@ -269,14 +278,6 @@ def _withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
         return True
     said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(_SAID_BY_PROXIES_BEGIN)
     return said_by_proxy and (not trusted or b"_" in name)
-
-
-def _with_via(fields: Fields, version: str, pseudonym: str) -> Fields:
-    member = _via_member(version, pseudonym)
-    existing = fields.joined(b"via")
-    if existing is None:
-        return fields.plus((b"Via", member))
-    return fields.replacing(b"via", _appended(existing, member))
 
 
 @lru_cache(maxsize=64)

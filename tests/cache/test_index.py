@@ -194,7 +194,7 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 TestIndexAgainstModel = IndexMachine.TestCase
-TestIndexAgainstModel.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestIndexAgainstModel.settings = settings(max_examples=25, stateful_step_count=20)
 
 
 def test_the_bytes_that_are_accounted_for_are_those_it_takes(tmp_path: Path) -> None:

@@ -167,4 +167,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
+TestAnyOrder.settings = settings(max_examples=6, stateful_step_count=12)

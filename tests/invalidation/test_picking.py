@@ -27,7 +27,7 @@ def insert(index: Index, stored: StoredResponse) -> StoredResponse:
     return kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 1), responses()), max_size=12),
     st.lists(selectors(), min_size=1, max_size=5),

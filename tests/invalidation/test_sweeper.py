@@ -377,7 +377,7 @@ class History:
                         entry.checked = head
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEPS, min_size=5, max_size=40))
 def test_no_order_of_events_changes_what_the_journal_says(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, object, object]]

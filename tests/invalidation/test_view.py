@@ -48,7 +48,7 @@ async def test_an_unmoved_head_reads_nothing(
     assert worker.view.catch_up() == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(journal=records(), stored=responses())
 def test_its_verdict_is_that_of_a_walk_over_the_journal(
     tmp_path_factory: pytest.TempPathFactory, journal: list[Record], stored: StoredResponse

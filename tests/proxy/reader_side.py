@@ -6,15 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import web
-
 from edgeproxy.config.server import Limits
-from edgeproxy.proxy.body import request_body, true_method
+from edgeproxy.proxy.body import request_body
+from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.server import EdgeServer
-from edgeproxy.proxy.wire import ResponseWriter
+from edgeproxy.proxy.wire import Reply, ResponseWriter
 from edgeproxy.semantics.fields import Fields
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[Incoming], Awaitable[Reply]]
 
 PATIENCE = 10.0
 """Seconds that a test waits for what has to come."""
@@ -44,10 +43,10 @@ async def serving(
         await asyncio.wait_for(server.shutdown(), PATIENCE)
 
 
-def with_writer(answer: Callable[[web.BaseRequest, ResponseWriter], Awaitable[None]]) -> Handler:
+def with_writer(answer: Callable[[Incoming, ResponseWriter], Awaitable[None]]) -> Handler:
     """A handler out of a function that answers through a writer."""
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(request: Incoming) -> Reply:
         writer = ResponseWriter(request)
         await answer(request, writer)
         return writer.reply
@@ -56,18 +55,17 @@ def with_writer(answer: Callable[[web.BaseRequest, ResponseWriter], Awaitable[No
 
 
 @with_writer
-async def echo(request: web.BaseRequest, writer: ResponseWriter) -> None:
+async def echo(request: Incoming, writer: ResponseWriter) -> None:
     """Answers with the request line, as the handler has it, and the body."""
     body = b"".join([chunk async for chunk in request_body(request)])
-    target = request.raw_path.encode("utf-8", "surrogateescape")
-    answer = b"%b %b %b" % (true_method(request), target, body)
+    answer = b"%b %b %b" % (request.method, request.target, body)
     await writer.start(200, b"OK", Fields(), len(answer))
     await writer.write(answer)
     await writer.finish()
 
 
 @with_writer
-async def hello(request: web.BaseRequest, writer: ResponseWriter) -> None:
+async def hello(request: Incoming, writer: ResponseWriter) -> None:
     """Answers at once, whatever the body."""
     await writer.start(200, b"OK", Fields([(b"Content-Type", b"text/plain")]), 5)
     await writer.write(b"hello")

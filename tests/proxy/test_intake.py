@@ -12,7 +12,6 @@ import pytest
 import trustme
 
 from edgeproxy.config.sites import SiteTable
-from edgeproxy.proxy.body import true_method
 from edgeproxy.proxy.intake import Intake, Misdirected
 from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.fields import Fields
@@ -23,8 +22,7 @@ from tests.proxy.reader_side import serving, with_writer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from aiohttp import web
-
+    from edgeproxy.proxy.incoming import Incoming
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.wire import ResponseWriter
 
@@ -68,9 +66,9 @@ async def intake(
     reading = Intake(sites, [ip_network(each) for each in trusted])
 
     @with_writer
-    async def answer(raw: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(raw: Incoming, writer: ResponseWriter) -> None:
         try:
-            reader.read.append(reading.read(raw, true_method(raw), secure=authority is not None))
+            reader.read.append(reading.read(raw))
         except (BadRequest, Misdirected) as error:
             reader.refused.append(error)
         await writer.start(204, b"", Fields(), None)

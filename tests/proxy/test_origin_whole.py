@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edgeproxy.proxy.errors import OriginProtocolError
 from edgeproxy.proxy.origin_head import ResponseHead, response_head
-from edgeproxy.proxy.origin_whole import whole_response
+from edgeproxy.proxy.origin_whole import scan_response, scan_response_slowly, whole_response
+from tests.proxy.twins import needs_compiled
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: \t b c \r\n\r\nok"
 
@@ -77,6 +78,7 @@ def test_a_response_with_nothing_to_come_is_read(data: bytes, head_only: bool) -
 )
 def test_what_is_not_plain_is_left_to_the_parser(data: bytes) -> None:
     assert whole_response(data, head_only=False) is None
+    _both(data)
 
 
 LINES = st.lists(
@@ -111,6 +113,28 @@ def test_what_is_read_is_what_the_parser_reads(
     read = whole_response(data, head_only=head_only)
     if read is not None:
         assert read == parsed(data, head_only=head_only)
+    _both(data)
+
+
+def _both(data: bytes) -> None:
+    for limits in ((8190, 100), (len(data) - 1, 100), (30, 1), (0, 0)):
+        assert scan_response(data, *limits) == scan_response_slowly(data, *limits)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        pytest.param((PLAIN, 1), TypeError, id="too few"),
+        pytest.param((PLAIN.decode(), 1, 1), TypeError, id="no bytes"),
+        pytest.param((PLAIN, -1, 1), ValueError, id="negative"),
+    ],
+)
+def test_the_compiled_reader_minds_what_it_is_given(
+    arguments: tuple[Any, ...], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        scan_response(*arguments)
 
 
 def parsed(data: bytes, *, head_only: bool) -> tuple[ResponseHead, bytes] | str:

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aiohttp import web
-
     from edgeproxy.cache.errors import BodyMissing
+    from edgeproxy.proxy.incoming import Incoming
     from edgeproxy.proxy.wire import ResponseWriter
     from tests.proxy.reader_side import Served
 
@@ -63,9 +62,9 @@ class Sender:
     async def _lost(self, error: BodyMissing) -> None:
         self.lost.append(error)
 
-    async def __call__(self, request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def __call__(self, request: Incoming, writer: ResponseWriter) -> None:
         self.begun += 1
-        first, _, last = request.path.strip("/").partition("-")
+        first, _, last = request.target.decode().strip("/").partition("-")
         start, stop = int(first or 0), int(last or self.ref.length)
         body = await self.open()
         reached = start

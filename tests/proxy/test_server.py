@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trustme
-from aiohttp import web
 
 from edgeproxy.proxy import lingering, protocol
 from edgeproxy.proxy.body import RequestBodyLate, content_length, request_body
-from edgeproxy.proxy.wire import ResponseWriter
+from edgeproxy.proxy.incoming import Incoming
+from edgeproxy.proxy.wire import Reply, ResponseWriter
 from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.fields import Fields
 from tests.kit import Connection, MessageCut, Response
@@ -38,7 +38,7 @@ class Held:
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: Incoming) -> Reply:
         self.begun.set()
         await self.go_on.wait()
         return await hello(request)
@@ -98,8 +98,8 @@ async def test_repeated_fields_keep_case_and_order(served: Served) -> None:
     seen: list[tuple[bytes, bytes]] = []
 
     @with_writer
-    async def note(request: web.BaseRequest, writer: ResponseWriter) -> None:
-        seen.extend(request.raw_headers)
+    async def note(request: Incoming, writer: ResponseWriter) -> None:
+        seen.extend(request.fields)
         await writer.start(204, b"", Fields(), None)
         await writer.finish()
 
@@ -149,7 +149,7 @@ async def test_trailers_are_no_fields_of_the_next_request(served: Served, size: 
 
 async def test_the_length_of_a_body_is_known_where_it_was_given(served: Served) -> None:
     @with_writer
-    async def tell(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def tell(request: Incoming, writer: ResponseWriter) -> None:
         async for _ in request_body(request):
             pass
         text = str(content_length(request)).encode()
@@ -224,7 +224,7 @@ async def test_a_request_is_not_begun_before_the_one_before_it_is_answered() -> 
     under_way, most = 0, 0
 
     @with_writer
-    async def count(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def count(request: Incoming, writer: ResponseWriter) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -441,7 +441,7 @@ async def test_what_is_no_request_is_answered_and_the_connection_closed(
 ) -> None:
     called = False
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(request: Incoming) -> Reply:
         nonlocal called
         called = True
         return await hello(request)
@@ -503,7 +503,7 @@ async def test_as_many_fields_as_are_allowed_are_taken() -> None:
 )
 async def test_a_broken_body_is_told_to_whoever_reads_it(body: bytes) -> None:
     @with_writer
-    async def read(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def read(request: Incoming, writer: ResponseWriter) -> None:
         with pytest.raises(BadRequest, match="bad-body"):
             async for _ in request_body(request):
                 pass
@@ -562,7 +562,7 @@ async def test_a_short_keep_alive_does_not_cut_a_head_short() -> None:
 
 async def test_a_body_that_pauses_is_told_to_whoever_reads_it() -> None:
     @with_writer
-    async def read(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def read(request: Incoming, writer: ResponseWriter) -> None:
         with pytest.raises(RequestBodyLate):
             async for chunk in request_body(request):
                 assert chunk == b"ab"
@@ -578,7 +578,7 @@ async def test_a_client_that_leaves_in_its_body_is_told_to_whoever_reads_it() ->
     result: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     begun = asyncio.Event()
 
-    async def read(request: web.BaseRequest) -> web.StreamResponse:
+    async def read(request: Incoming) -> Reply:
         try:
             async for _ in request_body(request):
                 begun.set()
@@ -599,7 +599,7 @@ async def test_a_body_is_read_no_faster_than_it_is_taken() -> None:
     size = 64 * 1024 * 1024
 
     @with_writer
-    async def read(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def read(request: Incoming, writer: ResponseWriter) -> None:
         await go_on.wait()
         total, longest = 0, 0
         async for chunk in request_body(request):
@@ -648,7 +648,7 @@ async def test_no_100_continue_where_the_body_is_not_wanted() -> None:
 
 async def test_no_100_continue_once_the_answer_has_begun() -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", Fields(), None)
         async for chunk in request_body(request):
             await writer.write(chunk)
@@ -772,7 +772,7 @@ async def test_shutdown_ends_the_answers_to_clients_that_have_left() -> None:
 async def test_a_handler_that_fails_breaks_the_connection_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def fail(request: web.BaseRequest) -> web.StreamResponse:
+    async def fail(request: Incoming) -> Reply:
         raise RuntimeError("on purpose")
 
     async with serving(fail) as served, await Connection.open(served.url) as connection:

@@ -5,10 +5,10 @@ import socket
 from contextlib import suppress
 
 import pytest
-from aiohttp import web
 
 from edgeproxy.proxy.body import request_body
 from edgeproxy.proxy.errors import EdgeError
+from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.wire import ResponseWriter
 from edgeproxy.semantics.fields import Fields
 from tests.kit import Connection
@@ -24,7 +24,7 @@ def reading(outcome: asyncio.Future[EdgeError | None]) -> Handler:
     """Takes a body, and tells what came of it."""
 
     @with_writer
-    async def read(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def read(request: Incoming, writer: ResponseWriter) -> None:
         try:
             async for _ in request_body(request):
                 pass
@@ -63,10 +63,10 @@ async def test_a_reader_that_sips(rate: int, kept: bool) -> None:
     """It always takes something, but far less than it has to."""
 
     @with_writer
-    async def pour(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def pour(request: Incoming, writer: ResponseWriter) -> None:
         # So that each little that it takes shows at this end.
-        assert request.transport is not None
-        sock = request.transport.get_extra_info("socket")
+        assert request.protocol.transport is not None
+        sock = request.protocol.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         await writer.start(200, b"OK", Fields(), SIZE)
         try:

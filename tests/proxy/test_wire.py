@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeproxy.proxy.body import request_body
+from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.wire import ResponseWriter, UnsafeField, render_head
 from edgeproxy.semantics.fields import Fields
 from tests.kit import Connection, MessageCut
@@ -22,7 +22,7 @@ LARGE = bytes(range(256)) * 64 * 1024
 """16 MiB: more than all the buffers on its way take."""
 
 
-Answer = Callable[[web.BaseRequest, ResponseWriter], Awaitable[None]]
+Answer = Callable[[Incoming, ResponseWriter], Awaitable[None]]
 
 
 async def raw_answer(answer: Answer, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
@@ -44,7 +44,7 @@ async def test_fields_go_out_as_they_are() -> None:
         [(b"x-B", b"2"), (b"X-a", b"\xff;\t, "), (b"Set-Cookie", b"a"), (b"set-cookie", b"b")]
     )
 
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(299, b"As You Wish", fields, 2)
         await writer.write(b"ok")
         await writer.finish()
@@ -67,7 +67,7 @@ async def test_framing_is_never_copied() -> None:
         ]
     )
 
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"", fields, 0)
         await writer.finish()
 
@@ -92,7 +92,7 @@ async def test_framing_is_never_copied() -> None:
 async def test_a_field_that_would_end_early_is_not_sent(
     pair: tuple[bytes, bytes], interim: bool
 ) -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         fields = Fields([(b"A", b"b"), pair])
         with pytest.raises(UnsafeField):
             if interim:
@@ -130,7 +130,7 @@ def test_a_rendered_head_has_the_lines_it_was_given_and_no_other(
 
 @pytest.mark.parametrize("pieces", [[], [b"a"], [b"hello", b"", b" world"]])
 async def test_a_body_of_unknown_length_is_chunked(pieces: list[bytes]) -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, None)
         for piece in pieces:
             await writer.write(piece)
@@ -145,7 +145,7 @@ async def test_a_body_of_unknown_length_is_chunked(pieces: list[bytes]) -> None:
 
 
 async def test_for_http_1_0_the_end_of_the_connection_ends_the_body() -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, None)
         await writer.write(b"hello")
         await writer.write(b" world")
@@ -158,7 +158,7 @@ async def test_for_http_1_0_the_end_of_the_connection_ends_the_body() -> None:
 @pytest.mark.parametrize("keep", [False, True])
 async def test_http_1_0_may_keep_a_connection_whose_answer_has_a_length(keep: bool) -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, 2 if keep else None)
         await writer.write(b"ok")
         await writer.finish()
@@ -178,7 +178,7 @@ async def test_http_1_0_may_keep_a_connection_whose_answer_has_a_length(keep: bo
 async def test_there_is_no_body_where_there_must_be_none(
     method: bytes, status: int, head_only: bool, length: int | None
 ) -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(status, b"", NONE, length, head_only=head_only)
         await writer.write(b"hello")
         await writer.finish()
@@ -191,7 +191,7 @@ async def test_there_is_no_body_where_there_must_be_none(
 
 @pytest.mark.parametrize("length", [None, 0, 5])
 async def test_a_204_has_neither_body_nor_length(length: int | None) -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(204, b"No Content", NONE, length)
         await writer.write(b"hello")
         await writer.finish()
@@ -204,7 +204,7 @@ async def test_a_large_body_goes_no_faster_than_it_is_taken() -> None:
     done = asyncio.Event()
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         nonlocal written
         await writer.start(200, b"OK", NONE, len(LARGE))
         for start in range(0, len(LARGE), 65536):
@@ -228,7 +228,7 @@ async def test_a_large_body_goes_no_faster_than_it_is_taken() -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_ready_answer_is_sent_in_one_call(body: bytes, method: str) -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         head = render_head(200, b"OK", [(b"X", b"y"), (b"Content-Length", b"%d" % len(body))])
         writer.send_ready(head, body)
         assert writer.bytes_sent == (len(body) if method == "GET" else 0)
@@ -249,7 +249,7 @@ async def test_ready_answers_wait_for_a_client_that_does_not_read() -> None:
     answered = 0
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         nonlocal answered
         head = render_head(200, b"OK", [(b"Content-Length", b"65536")])
         writer.send_ready(head, bytes(65536))
@@ -267,7 +267,7 @@ async def test_ready_answers_wait_for_a_client_that_does_not_read() -> None:
 
 
 async def test_interim_responses_go_before_the_final_one() -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         hints = Fields([(b"Link", b"</a>"), (b"Connection", b"x"), (b"Content-Length", b"3")])
         await writer.interim(103, b"Early Hints", hints)
         await writer.interim(101, b"Switching Protocols", NONE)
@@ -286,7 +286,7 @@ async def test_interim_responses_go_before_the_final_one() -> None:
 
 async def test_the_origins_100_goes_on_and_is_not_said_twice() -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.interim(100, b"Continue", NONE)
         body = b"".join([chunk async for chunk in request_body(request)])
         await writer.start(200, b"OK", NONE, len(body))
@@ -314,7 +314,7 @@ async def test_after_a_101_the_connection_is_another_owners() -> None:
             received.set()
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         nonlocal transport
         await writer.start(101, b"Switching Protocols", Fields([(b"Upgrade", b"websocket")]), None)
         transport, unread = writer.take_over()
@@ -351,7 +351,7 @@ async def test_what_is_broken_off_is_reset(version: bytes, length: int | None) -
     go_on = asyncio.Event()
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, length)
         await writer.write(b"hello")
         await go_on.wait()
@@ -369,7 +369,7 @@ async def test_what_is_broken_off_is_reset(version: bytes, length: int | None) -
 
 async def test_an_answer_that_was_not_finished_is_broken_off() -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, None)
         await writer.write(b"hello")
 
@@ -381,7 +381,7 @@ async def test_an_answer_that_was_not_finished_is_broken_off() -> None:
 
 async def test_a_body_shorter_than_announced_is_broken_off() -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, 10)
         await writer.write(b"hello")
         with pytest.raises(ConnectionAbortedError):
@@ -395,7 +395,7 @@ async def test_a_body_shorter_than_announced_is_broken_off() -> None:
 
 async def test_a_body_longer_than_announced_is_broken_off() -> None:
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, 5)
         await writer.write(b"hel")
         with pytest.raises(ValueError, match="longer"):
@@ -408,7 +408,7 @@ async def test_a_body_longer_than_announced_is_broken_off() -> None:
 
 
 async def test_an_answer_is_begun_once() -> None:
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, 0)
         with pytest.raises(RuntimeError):
             await writer.start(500, b"", NONE, 0)
@@ -425,7 +425,7 @@ async def test_writing_to_a_client_that_is_gone_fails() -> None:
     failed = asyncio.Event()
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, None)
         begun.set()
         with pytest.raises(ConnectionError):
@@ -445,7 +445,7 @@ async def test_a_client_that_stops_reading_is_dropped() -> None:
     failed = asyncio.Event()
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, None)
         with pytest.raises(ConnectionError):
             while True:
@@ -465,7 +465,7 @@ async def test_a_client_that_reads_slowly_is_not_dropped() -> None:
     finished = asyncio.Event()
 
     @with_writer
-    async def answer(request: web.BaseRequest, writer: ResponseWriter) -> None:
+    async def answer(request: Incoming, writer: ResponseWriter) -> None:
         await writer.start(200, b"OK", NONE, len(LARGE))
         await writer.write(LARGE)
         await writer.finish()

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.semantics.cache_status import CacheStatus, append_member, vercel_cache
+from edgeproxy.semantics.cache_status import CacheStatus, vercel_cache
 from edgeproxy.semantics.structured import Item, Token, parse_list
-from tests.semantics.build import checked, fields, lines_of
+from tests.semantics.build import checked
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,6 @@ def test_hit_and_fwd_exclude_each_other() -> None:  # RFC 9211 2.1
 )
 def test_the_caches_name(name: bytes, rendered: bytes) -> None:
     assert CacheStatus(hit=True).render(name) == rendered + b"; hit"
-
-
-def test_members_of_caches_nearer_the_origin_stay_in_front() -> None:  # RFC 9211 2
-    response = append_member(fields("Cache-Status: inner; hit", "A: 1"), b"edgeproxy; fwd=miss")
-    assert response.joined(b"cache-status") == b"inner; hit, edgeproxy; fwd=miss"
-    assert lines_of(response)[:2] == ["Cache-Status: inner; hit", "A: 1"]
 
 
 @checked

@@ -14,7 +14,7 @@ from edgeproxy.semantics.forwarding import (
     forwarded_request_fields,
     hops_left,
     may_let_through,
-    response_via,
+    passed_on,
 )
 from tests.semantics.build import checked, field_values, fields, lines_of, tokens
 
@@ -238,9 +238,11 @@ def test_forwarded_elements(client: str, host: str, element: str) -> None:
 def test_via_is_appended_to() -> None:  # RFC 9110 7.6.3
     sent = forward("Via: 1.0 a", "B: 1", "Via: 2 b (x)")
     assert sent[:2] == ["Via: 1.0 a, 2 b (x), 1.1 edge", "B: 1"]
-    response = response_via(fields("Via: 1.1 x", "A: 1"), "1.0", "edge")
+    response = passed_on(fields("Via: 1.1 x", "A: 1"), "1.0", "edge")
     assert lines_of(response) == ["Via: 1.1 x, 1.0 edge", "A: 1"]
-    assert lines_of(response_via(fields("A: 1"), "1.1", "edge")) == ["A: 1", "Via: 1.1 edge"]
+    assert lines_of(passed_on(fields("A: 1"), "1.1", "edge")) == ["A: 1", "Via: 1.1 edge"]
+    hidden = fields("Connection: via, a", "Via: 1.1 x", "A: 1", "B: 2", "Keep-Alive: 3")
+    assert lines_of(passed_on(hidden, "1.1", "edge")) == ["B: 2", "Via: 1.1 edge"]
 
 
 def test_connection_cannot_take_out_what_is_added() -> None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from edgeproxy.cache.errors import StoreFull
 from edgeproxy.cache.evict import evict, limit_busters, limit_variants
+from edgeproxy.cache.removing import remove_all
 from edgeproxy.cache.rows import DamagedRow
 from edgeproxy.cache.stored import BodyRef
 
@@ -124,23 +125,22 @@ class Changes:
         applied = 0
         gone: dict[bytes, StoredResponse] = {}
         for row_id, position, delete, deleted_from in actions:
+            if not delete:
+                applied += self._mark(txn, row_id, position, deleted_from)
+                continue
             there = self.row(txn, row_id)
-            if there is None or there.position >= position:
-                continue
-            applied += 1
-            if delete:
+            if there is not None and there.position < position:
+                applied += 1
                 gone[row_id] = there
-                continue
-            deadlines = [each for each in (there.deleted_from, deleted_from) if each]
-            marked = replace(
-                there,
-                invalidated=max(there.invalidated, position),
-                deleted_from=min(deadlines, default=0.0),
-            )
-            if marked != there:
-                self._index.mark(txn, marked, there)
-        self._index.remove_all(txn, gone.values(), self._clock())
+        remove_all(self._index, txn, gone.values(), self._clock())
         return applied
+
+    def _mark(self, txn: WriteTxn, row_id: bytes, position: int, deleted_from: float) -> bool:
+        try:
+            return self._index.mark(txn, row_id, position, deleted_from)
+        except DamagedRow:
+            self._index.remove(txn, [row_id], self._clock())
+            return False
 
     def remove(self, txn: WriteTxn, ids: Iterable[bytes]) -> int:
         now = self._clock()
@@ -149,7 +149,7 @@ class Changes:
     def remove_unchanged(self, txn: WriteTxn, responses: Iterable[StoredResponse]) -> int:
         """Remove those that are still just as they were seen."""
         unchanged = [one for one in responses if self.row(txn, one.id) == one]
-        self._index.remove_all(txn, unchanged, self._clock())
+        remove_all(self._index, txn, unchanged, self._clock())
         return len(unchanged)
 
     def forget(self, txn: WriteTxn, stored: StoredResponse) -> bool:

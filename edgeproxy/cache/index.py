@@ -36,14 +36,15 @@ from edgeproxy.cache.layout import (
     write_usage,
 )
 from edgeproxy.cache.lists import keys_of
-from edgeproxy.cache.removing import remove, remove_all
+from edgeproxy.cache.removing import remove
 from edgeproxy.cache.rows import (
     MIXED,
     DamagedRow,
     in_row,
+    mark_row,
     mixed_row,
+    read_marks,
     read_row,
-    rewrite_row,
     row_body,
     row_vary,
     take_row,
@@ -334,21 +335,22 @@ class Index:
             self._set_usage(txn, row_id, usage._replace(cost=cost))
             self.add_to_counter(txn, b"bytes", cost - usage.cost)
 
-    def mark(self, txn: WriteTxn, marked: StoredResponse, old: StoredResponse) -> None:
-        """What an invalidation notes on the row `old`, which is there: nothing else changes."""
-        value = txn.get(old.id, b"", self.rows)
-        txn.put(old.id, rewrite_row(value, marked), db=self.rows)
-        due = bool(marked.deleted_from) - bool(old.deleted_from)
-        if due:
-            self.add_to_counter(txn, b"deadlines", due)
+    def mark(self, txn: WriteTxn, row_id: bytes, position: int, deleted_from: float) -> bool:
+        """Note an invalidation on a row (`Marks.after`), unless it is newer. Raises DamagedRow."""
+        value = txn.get(row_id, b"", self.rows)
+        marks = read_marks(row_id, value) if value else None
+        if marks is None or marks.position >= position:
+            return False
+        new = marks.after(position, deleted_from)
+        if new != marks:
+            txn.put(row_id, mark_row(value, new), db=self.rows)
+        if new.deleted_from and not marks.deleted_from:
+            self.add_to_counter(txn, b"deadlines", 1)
+        return True
 
     def remove(self, txn: WriteTxn, row_ids: Iterable[bytes], now: float) -> int:
         """Remove rows and free their bodies; gives their cost, 0 where there is none of them."""
         return remove(self, txn, row_ids, now)
-
-    def remove_all(self, txn: WriteTxn, responses: Iterable[StoredResponse], now: float) -> int:
-        """Remove responses, each once, that are just now as they were read; gives their cost."""
-        return remove_all(self, txn, responses, now)
 
     def touch(self, txn: WriteTxn, row_id: bytes, used: float, hits: int) -> None:
         """Note that a response was used."""

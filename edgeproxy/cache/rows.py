@@ -13,6 +13,8 @@ import zlib
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.cache.stored import decode, encode, id_of
 from edgeproxy.semantics.freshness import Freshness
@@ -33,6 +35,7 @@ _CHECKSUM: Final = 4
 _VARIES_AT: Final = 12
 # Status, position, invalidated, deleted from; then the freshness.
 _FIGURES: Final = struct.Struct("!HQQd")
+_MARKS: Final = struct.Struct("!QQd")
 _STORED_AT: Final = _FIGURES.size + Freshness.PACKED
 _UNREADY: Final = bytes(POLICY_SIZE)
 _NO_FRESHNESS: Final = bytes(Freshness.PACKED)
@@ -125,9 +128,14 @@ def repack(packed: bytes, stored: StoredResponse) -> bytes:
     return figures + packed[_FIGURES.size : _STORED_AT] + encode(stored)
 
 
-def packed_stored(packed: bytes) -> StoredResponse:
+def packed_stored(packed: bytes | memoryview) -> StoredResponse:
     """The response; takes some microseconds."""
-    return decode(memoryview(packed)[_STORED_AT:])
+    stored = decode(memoryview(packed)[_STORED_AT:])
+    _, _, invalidated, deleted_from = _FIGURES.unpack_from(packed)
+    if (invalidated, deleted_from) == (stored.invalidated, stored.deleted_from):
+        return stored
+    # It was marked in its row.
+    return replace(stored, invalidated=invalidated, deleted_from=deleted_from)
 
 
 def packed_id(packed: bytes) -> bytes:
@@ -154,15 +162,6 @@ def write_row(
     return _assembled(packed, head, vary, policy, stored.body, body or b"")
 
 
-def rewrite_row(value: bytes, stored: StoredResponse) -> bytes:
-    """A row with the response as it is marked now; all else stays."""
-    _, length, head_length, vary, policy, _, _ = _FRONT.unpack_from(value)
-    start, stop = _FRONT.size, _FRONT.size + length
-    packed, head = value[start:stop], value[stop : stop + head_length]
-    rest = value[stop + head_length :]
-    return _assembled(repack(packed, stored), head, vary, policy, stored.body, rest)
-
-
 def _assembled(
     packed: bytes, head: bytes, vary: bytes, policy: bytes, body: BodyRef, rest: bytes
 ) -> bytes:
@@ -170,6 +169,43 @@ def _assembled(
     front = front[_CHECKSUM:]
     crc = zlib.crc32(head, zlib.crc32(packed, zlib.crc32(front)))
     return b"".join((crc.to_bytes(_CHECKSUM, "big"), front, packed, head, rest))
+
+
+class Marks(NamedTuple):
+    """What invalidations go by, and change, in a row."""
+
+    position: int
+    invalidated: int
+    deleted_from: float
+
+    def after(self, position: int, deleted_from: float) -> Marks:
+        """What they are after an invalidation at that position; with a deletion from that time on,
+        unless it is 0."""
+        due = min([each for each in (self.deleted_from, deleted_from) if each], default=0.0)
+        return Marks(self.position, max(self.invalidated, position), due)
+
+
+def read_marks(row_id: bytes, value: bytes) -> Marks:
+    """Those of a row; raises DamagedRow."""
+    try:
+        checksum, length, head_length, *_ = _FRONT.unpack_from(value)
+        if zlib.crc32(value[_CHECKSUM : FRONT_SIZE + length + head_length]) != checksum:
+            raise DamagedRow(row_id.hex())
+        _, *marks = _FIGURES.unpack_from(value, FRONT_SIZE)
+    except struct.error as error:
+        raise DamagedRow(row_id.hex()) from error
+    return Marks(*marks)
+
+
+def mark_row(value: bytes, marks: Marks) -> bytes:
+    """A row that can be read, with these."""
+    _, length, head_length, *_ = _FRONT.unpack_from(value)
+    status = value[FRONT_SIZE : FRONT_SIZE + 2]
+    row = b"".join(
+        (value[:FRONT_SIZE], status, _MARKS.pack(*marks), value[FRONT_SIZE + _FIGURES.size :])
+    )
+    checksum = zlib.crc32(row[_CHECKSUM : FRONT_SIZE + length + head_length])
+    return checksum.to_bytes(_CHECKSUM, "big") + row[_CHECKSUM:]
 
 
 def row_vary(value: bytes | memoryview) -> bytes:
@@ -195,7 +231,7 @@ def read_row(row_id: bytes, value: bytes | memoryview) -> StoredResponse:
         start, stop = _FRONT.size, _FRONT.size + length
         if zlib.crc32(value[_CHECKSUM : stop + head_length]) != crc:
             raise DamagedRow(row_id.hex())
-        stored = decode(value[start + _STORED_AT : stop])
+        stored = packed_stored(value[start:stop])
     except (struct.error, *UNREADABLE) as error:
         raise DamagedRow(row_id.hex()) from error
     if stored.id != row_id or len(value) != stop + head_length + (

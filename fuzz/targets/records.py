@@ -8,16 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeproxy.cache.layout import read_cost, read_usage, write_usage
 from edgeproxy.cache.rows import (
     FRONT_SIZE,
     MIXED,
     DamagedRow,
+    mark_row,
     mixed_row,
     packed_stored,
+    read_marks,
     read_row,
-    rewrite_row,
     row_body,
     row_vary,
     take_row,
@@ -40,9 +42,15 @@ def _row(data: bytes) -> None:
             stored = read_row(row_id, value)
         except DamagedRow:
             continue
-        for written in (mixed_row(value), rewrite_row(value, stored)):
+        if read_row(row_id, value) != stored:
+            # A time that is no number.
+            continue
+        marks = read_marks(row_id, value)
+        for written in (mixed_row(value), mark_row(value, marks)):
             assert read_row(row_id, written) == stored
             assert row_body(written) == row_body(value)
+        marked = read_row(row_id, mark_row(value, marks._replace(invalidated=9)))
+        assert marked == replace(stored, invalidated=9)
         assert row_vary(mixed_row(value)) == MIXED
         taken = take_row(memoryview(value), vary, value[20:28])
         assert taken is None or vary != MIXED

@@ -11,12 +11,13 @@ from edgeproxy.cache.rows import (
     MIXED,
     DamagedRow,
     Ready,
+    mark_row,
     mixed_row,
     packed_figures,
     packed_freshness,
     packed_stored,
+    read_marks,
     read_row,
-    rewrite_row,
     row_body,
     row_vary,
     take_row,
@@ -90,13 +91,14 @@ def test_what_may_match_beside_others_is_never_the_only_one(stored: StoredRespon
 
 def test_a_mark_leaves_all_else_as_it_is() -> None:
     marked = replace(STORED, invalidated=9, deleted_from=2000.5)
-    row = rewrite_row(ROW, marked)
+    row = mark_row(ROW, read_marks(STORED.id, ROW)._replace(invalidated=9, deleted_from=2000.5))
     assert read_row(STORED.id, row) == marked
     taken = take_row(memoryview(row), varies(STORED), POLICY)
     assert taken is not None
     assert (taken.head, taken.body) == (READY.head, BODY)
     assert packed_figures(taken.packed) == (200, 7, 9, 2000.5)
     assert packed_freshness(taken.packed) == FRESHNESS
+    assert packed_stored(taken.packed) == marked
     before = take_row(memoryview(ROW), varies(STORED), POLICY)
     assert before is not None
     assert not before.mark.known(memoryview(row)), "who has answered from it sees the mark"
@@ -118,6 +120,8 @@ def test_no_damage_goes_unseen(at: int, flip: int) -> None:
     if at < len(ROW) - len(BODY):
         with pytest.raises(DamagedRow):
             read_row(STORED.id, damaged)
+        with pytest.raises(DamagedRow):
+            read_marks(STORED.id, damaged)
         with pytest.raises(DamagedRow):
             read_row(STORED.id, mixed_row(damaged) if at >= FRONT_SIZE else damaged)
 

@@ -18,6 +18,7 @@ from edgeproxy.semantics.key import CacheKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.sites import SitePolicy, SiteTable
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.fetching import Fetching
     from edgeproxy.proxy.lookup import Lookup
     from edgeproxy.proxy.pool import Pools
+
+    _Asked: TypeAlias = tuple[EdgeRequest, tuple[bytes, ...]]
+    """A request, and the names of the fields by which its response was selected."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +68,7 @@ class RefreshAhead:
         names = tuple(sorted({stored.site for stored in picked}))
         job = self._jobs.begin(purge_id, actor, names, len(picked), self._clock())
         requests = [
-            request_for(stored, policy)
+            (request_for(stored, policy), tuple(name for name, _ in stored.selecting))
             for stored in picked
             if (policy := sites.policies.get(stored.site)) is not None
         ]
@@ -79,7 +83,7 @@ class RefreshAhead:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, job: Job, requests: Sequence[EdgeRequest], rate: float) -> None:
+    async def _run(self, job: Job, requests: Sequence[_Asked], rate: float) -> None:
         progress = _Progress(job)
         loop = asyncio.get_running_loop()
         slots = asyncio.Semaphore(_AT_ONCE)
@@ -87,7 +91,7 @@ class RefreshAhead:
         cancelled = False
         try:
             async with asyncio.TaskGroup() as group:
-                for number, request in enumerate(requests):
+                for number, asked in enumerate(requests):
                     await slots.acquire()
                     await asyncio.sleep(max(0.0, began + number / rate - loop.time()))
                     if loop.time() >= told + _TOLD_EVERY:
@@ -97,7 +101,7 @@ class RefreshAhead:
                             slots.release()
                             break
                         self._jobs.write(progress.job)
-                    group.create_task(self._refresh(request, progress, slots))
+                    group.create_task(self._refresh(asked, progress, slots))
             state = "cancelled" if cancelled else "done"
         except asyncio.CancelledError:
             state = "interrupted"
@@ -109,19 +113,17 @@ class RefreshAhead:
             ended = msgspec.structs.replace(progress.job, state=state, ended=self._clock())
             self._jobs.write(ended)
 
-    async def _refresh(
-        self, request: EdgeRequest, progress: _Progress, slots: asyncio.Semaphore
-    ) -> None:
+    async def _refresh(self, asked: _Asked, progress: _Progress, slots: asyncio.Semaphore) -> None:
         try:
-            refreshed = await self._fetched_anew(request)
+            refreshed = await self._fetched_anew(*asked)
         except EdgeError as error:
-            log.info("%s is not refreshed ahead: %s", request.key.url, error.detail)
+            log.info("%s is not refreshed ahead: %s", asked[0].key.url, error.detail)
             refreshed = False
         finally:
             slots.release()
         progress.note(good=refreshed)
 
-    async def _fetched_anew(self, request: EdgeRequest) -> bool:
+    async def _fetched_anew(self, request: EdgeRequest, vary: tuple[bytes, ...]) -> bool:
         """Whether what a request gets is fresh now."""
         now = self._clock()
         looked = self._lookup.find(request.key.primary, request.fields, request.policy, now)
@@ -130,7 +132,8 @@ class RefreshAhead:
             # A reader was faster.
             return True
         pool = self._pools.of(request.policy)
-        flight, _ = self._fetching.join(request, pool, found, looked.vary)
+        # What was deleted does not say any more what told it from the key's others.
+        flight, _ = self._fetching.join(request, pool, found, looked.vary or vary)
         with flight.waiting():
             outcome = await flight.outcome()
             await flight.ended()

@@ -60,6 +60,22 @@ async def test_what_a_purge_picked_is_fetched_anew(
     assert len(origin.requests) == 6
 
 
+async def test_variants_that_are_fetched_side_by_side_do_not_stand_for_each_other(
+    served: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    varying = {**FRESH, "Vary": "X-A"}
+    origin.route("/a", Answer(200, varying, b"old"))
+    for value in "123":
+        await served.get("/a", {"X-A": value})
+    hold = asyncio.Event()
+    origin.requests.clear()
+    origin.route("/a", Answer(200, varying, b"new", hold=hold))
+    job = await purge(served)
+    await served.until(lambda: len(origin.requests) == 3)
+    hold.set()
+    assert (await ended(served, job)).done == 3
+
+
 async def test_each_variant_and_copy_is_asked_for_as_it_was(
     served: ServedEdge, origin: ScriptedOrigin
 ) -> None:

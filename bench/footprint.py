@@ -27,8 +27,8 @@ from bench.purging import EDGE, HOST, MAX_BYTES, NOTHING_SLOW, fill
 from bench.report import machine
 from bench.servers import ORIGIN
 from edgeproxy.cache.index import Index
-from edgeproxy.cache.layout import read_row
 from edgeproxy.cache.memory import Entry, MemoryTier
+from edgeproxy.cache.rows import read_row, row_body
 from edgeproxy.invalidation.journal_check import check_journal
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.freshness import FreshnessPolicy, assess_freshness
@@ -148,7 +148,7 @@ def _entry_bytes(index: Index, count: int) -> tuple[float, float]:
             freshness = assess_freshness(
                 stored.status, fields, stored.request_time, stored.response_time, policy
             )
-            body = bytes(txn.get(stored.body.id, db=index.bodies) or b"")
+            body = row_body(row)
             memory.put(Entry.of(stored, body, freshness, checked=0))
             own += len(body) + sum(len(name) + len(value) for name, value in stored.fields)
         gc.collect()

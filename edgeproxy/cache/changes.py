@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from edgeproxy.cache.errors import StoreFull
 from edgeproxy.cache.evict import evict, limit_busters, limit_variants
-from edgeproxy.cache.layout import DamagedRow
+from edgeproxy.cache.removing import remove_all
+from edgeproxy.cache.rows import DamagedRow
 from edgeproxy.cache.stored import BodyRef
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from edgeproxy.cache.index import Index, WriteTxn
+    from edgeproxy.cache.rows import Ready
     from edgeproxy.cache.stored import BodyKind, StoredResponse
 
     Admit: TypeAlias = Callable[[StoredResponse], StoredResponse | None]
@@ -70,6 +72,7 @@ class Changes:
         admit: Admit,
         max_variants: int,
         max_busters: int,
+        ready: Ready | None = None,
     ) -> StoredResponse | None:
         """Store a response with its body: inline, or None where it lies elsewhere by now.
 
@@ -87,10 +90,10 @@ class Changes:
             return None
         if there is not None:
             index.remove(txn, [stored.id], now)
-        cost = index.insert(txn, stored, body, now)
+        cost, others = index.insert(txn, stored, body, now, ready)
         if cost > self._max_bytes:
             raise StoreFull(f"a response takes {cost} bytes, all of them {self._max_bytes}")
-        limit_variants(index, txn, stored, max_variants, now)
+        limit_variants(index, txn, others, max_variants, now)
         limit_busters(index, txn, stored, max_busters, now)
         over = index.counter(txn, b"bytes") - self._max_bytes
         if over > 0:
@@ -98,7 +101,12 @@ class Changes:
         return stored
 
     def renew(
-        self, txn: WriteTxn, old: StoredResponse, new: StoredResponse, admit: Admit
+        self,
+        txn: WriteTxn,
+        old: StoredResponse,
+        new: StoredResponse,
+        admit: Admit,
+        ready: Ready | None = None,
     ) -> StoredResponse | None:
         """New metadata for what is stored, if that is still `old`, or `old` as renewed since."""
         there = self.row(txn, old.id)
@@ -109,7 +117,7 @@ class Changes:
             return there
         stored = admit(replace(new, body=there.body))
         if stored is not None:
-            self._index.replace(txn, there, stored)
+            self._index.replace(txn, there, stored, ready)
         return stored
 
     def sweep(self, txn: WriteTxn, actions: Iterable[Sweep]) -> int:
@@ -117,23 +125,22 @@ class Changes:
         applied = 0
         gone: dict[bytes, StoredResponse] = {}
         for row_id, position, delete, deleted_from in actions:
+            if not delete:
+                applied += self._mark(txn, row_id, position, deleted_from)
+                continue
             there = self.row(txn, row_id)
-            if there is None or there.position >= position:
-                continue
-            applied += 1
-            if delete:
+            if there is not None and there.position < position:
+                applied += 1
                 gone[row_id] = there
-                continue
-            deadlines = [each for each in (there.deleted_from, deleted_from) if each]
-            marked = replace(
-                there,
-                invalidated=max(there.invalidated, position),
-                deleted_from=min(deadlines, default=0.0),
-            )
-            if marked != there:
-                self._index.mark(txn, marked, there)
-        self._index.remove_all(txn, gone.values(), self._clock())
+        remove_all(self._index, txn, gone.values(), self._clock())
         return applied
+
+    def _mark(self, txn: WriteTxn, row_id: bytes, position: int, deleted_from: float) -> bool:
+        try:
+            return self._index.mark(txn, row_id, position, deleted_from)
+        except DamagedRow:
+            self._index.remove(txn, [row_id], self._clock())
+            return False
 
     def remove(self, txn: WriteTxn, ids: Iterable[bytes]) -> int:
         now = self._clock()
@@ -142,7 +149,7 @@ class Changes:
     def remove_unchanged(self, txn: WriteTxn, responses: Iterable[StoredResponse]) -> int:
         """Remove those that are still just as they were seen."""
         unchanged = [one for one in responses if self.row(txn, one.id) == one]
-        self._index.remove_all(txn, unchanged, self._clock())
+        remove_all(self._index, txn, unchanged, self._clock())
         return len(unchanged)
 
     def forget(self, txn: WriteTxn, stored: StoredResponse) -> bool:

@@ -16,8 +16,9 @@ from edgeproxy.cache.child import in_child
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.index import Index
-from edgeproxy.cache.layout import ID_SIZE, DamagedRow, body_path
+from edgeproxy.cache.layout import ID_SIZE, body_path
 from edgeproxy.cache.lists import keys_of
+from edgeproxy.cache.rows import DamagedRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,7 +133,7 @@ def _is_listed(index: Index, txn: Txn, stored: StoredResponse) -> bool:
     return (
         usage is not None
         and usage.body == stored.body
-        and txn.get(stored.body.id, db=index.bodies) is not None
+        and index.has_body(txn, stored)
         and all(txn.cursor(index.lists).set_key_dup(key, stored.id) for key in keys_of(stored))
     )
 
@@ -167,7 +168,7 @@ def _set_times_right(index: Index, step: float) -> None:
         try:
             with index.writing() as txn:
                 for stored in rows:
-                    index.mark(txn, _stepped(stored, step), stored)
+                    index.replace(txn, stored, _stepped(stored, step))
         except lmdb.Error as error:
             raise Damaged(f"its times can't be set right: {error}") from error
 

@@ -68,15 +68,12 @@ def _sample(index: Index, txn: WriteTxn) -> list[tuple[bytes, Usage]]:
     return list(found.items())
 
 
-def limit_variants(
-    index: Index, txn: WriteTxn, stored: StoredResponse, most: int, now: float
-) -> None:
-    """Keep at most `most` variants of a response's key, itself among them."""
-    others = [row_id for row_id in index.ids_of(txn, stored.primary) if row_id != stored.id]
+def limit_variants(index: Index, txn: WriteTxn, others: list[bytes], most: int, now: float) -> None:
+    """Keep at most `most` variants of a key: of its newest one and the `others`, by their ids."""
     surplus = len(others) + 1 - most
     if surplus > 0:
-        others.sort(key=lambda row_id: _used(index, txn, row_id))
-        index.remove(txn, others[:surplus], now)
+        leaving = sorted(others, key=lambda row_id: _used(index, txn, row_id))[:surplus]
+        index.remove(txn, leaving, now)
         index.add_to_counter(txn, DROPPED_VARIANTS, surplus)
 
 

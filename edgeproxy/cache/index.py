@@ -1,10 +1,10 @@
 """The index: what is stored, what selects it, and how it is used, in one LMDB environment.
 
-    rows      id -> crc32, response                     what is stored, and the truth about it
+    rows      id -> response, short body                what is stored, and the truth about it
     usage     id -> last use, hits, cost, body          what eviction goes by
     lists     what invalidations select by -> ids       see lists.py
     busters   target -> keys of its `cb:` copies
-    bodies    body id -> a small body; the row's id where the body lies elsewhere
+    bodies    body id -> a longer body; the row's id where the body lies elsewhere
     garbage   body id -> since when, kind, length       bodies elsewhere that no row has
     meta      format, journal, identity, counters
 
@@ -19,7 +19,7 @@ import logging
 import os
 import struct
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 
@@ -29,17 +29,28 @@ from edgeproxy.cache.layout import (
     FORMAT,
     KINDS,
     PRIMARY_SIZE,
-    DamagedRow,
     Usage,
     cost_of,
     map_size,
-    read_cost,
-    read_row,
     read_usage,
-    write_row,
     write_usage,
 )
 from edgeproxy.cache.lists import keys_of
+from edgeproxy.cache.removing import remove
+from edgeproxy.cache.rows import (
+    MIXED,
+    DamagedRow,
+    in_row,
+    mark_row,
+    mixed_row,
+    read_marks,
+    read_row,
+    row_body,
+    row_vary,
+    take_row,
+    varies,
+    write_row,
+)
 from edgeproxy.cache.stored import BodyRef
 from edgeproxy.cache.turn import Turn
 
@@ -48,6 +59,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from edgeproxy.cache.rows import Ready, RowMark, Taken
     from edgeproxy.cache.stored import StoredResponse
 
     WriteTxn: TypeAlias = lmdb.Transaction[bytes]
@@ -58,6 +70,14 @@ log = logging.getLogger(__name__)
 _MAX_READERS = 4096
 # since when, kind, length.
 _GARBAGE = struct.Struct("!dBQ")
+
+
+class Inserted(NamedTuple):
+    """What became of a response that was added."""
+
+    cost: int
+    others: list[bytes]
+    """The ids of what else is stored under its key."""
 
 
 class Index:
@@ -202,9 +222,35 @@ class Index:
         value = txn.get(row_id, db=self.usage)
         return None if value is None else read_usage(value)
 
-    def inline_body(self, body_id: bytes) -> bytes | None:
-        with self.env.begin() as txn:
-            return txn.get(body_id, db=self.bodies)
+    def take(self, row_id: bytes, vary: bytes, policy: bytes) -> Taken | None:
+        """What `take_row` gives of the row of that id; None where there is none."""
+        with self.env.begin(buffers=True) as txn:
+            value = txn.get(row_id, None, self.rows)
+            return None if value is None else take_row(value, vary, policy)
+
+    def take_again(self, row_id: bytes, mark: RowMark) -> bytes | None:
+        """The body in the row of that id, if all else is as `take` found it."""
+        with self.env.begin(buffers=True) as txn:
+            value = txn.get(row_id, None, self.rows)
+            if value is None or not mark.known(value):
+                return None
+            if not mark.body_id:
+                return mark.whole(value[mark.start :])
+            body = txn.get(mark.body_id, None, self.bodies)
+            return None if body is None else mark.whole(body)
+
+    def inline_body(self, stored: StoredResponse) -> bytes | None:
+        """The body of a response, unchecked; None where it is there no more."""
+        with self.reading() as txn:
+            if in_row(stored.body):
+                value = txn.get(stored.id, db=self.rows)
+                return None if value is None else row_body(value)
+            body = txn.get(stored.body.id, db=self.bodies)
+            return None if body is None else bytes(body)
+
+    def has_body(self, txn: Txn, stored: StoredResponse) -> bool:
+        """Whether the body of a response that is there is where it should be."""
+        return in_row(stored.body) or txn.get(stored.body.id, db=self.bodies) is not None
 
     def entries(self, txn: Txn) -> int:
         return txn.stat(self.rows)["entries"]
@@ -225,12 +271,22 @@ class Index:
     def new_body_id(self, txn: WriteTxn) -> bytes:
         return self.add_to_counter(txn, b"last-body", 1).to_bytes(8, "big")
 
-    def insert(self, txn: WriteTxn, stored: StoredResponse, body: bytes | None, now: float) -> int:
-        """Add a response that is not there, with its body where that is inline; gives its cost."""
+    def insert(
+        self,
+        txn: WriteTxn,
+        stored: StoredResponse,
+        body: bytes | None,
+        now: float,
+        ready: Ready | None = None,
+    ) -> Inserted:
+        """Add a response that is not there, with its body where that is inline."""
         row_id, ref = stored.id, stored.body
-        row = write_row(stored)
+        others = self.ids_of(txn, stored.primary)
+        vary = self._common_vary(txn, varies(stored), others)
+        within = in_row(ref)
+        row = write_row(stored, ready, body if within else None, vary)
         keys = keys_of(stored)
-        cost = cost_of(len(row), keys, ref.length)
+        cost = cost_of(len(row), keys, 0 if within else ref.length)
         txn.put(row_id, row, db=self.rows)
         for key in keys:
             txn.put(key, row_id, db=self.lists)
@@ -239,18 +295,37 @@ class Index:
         if body is None:
             txn.put(ref.id, row_id, db=self.bodies)
             txn.delete(ref.id, db=self.garbage)
-        else:
+        elif not within:
             txn.put(ref.id, body, db=self.bodies)
         self._set_usage(txn, row_id, Usage(now, 0, cost, ref))
         self.add_to_counter(txn, b"bytes", cost)
         if stored.deleted_from:
             self.add_to_counter(txn, b"deadlines", 1)
-        return cost
+        return Inserted(cost, others)
 
-    def replace(self, txn: WriteTxn, old: StoredResponse, new: StoredResponse) -> None:
-        """New metadata for the row `old`, which is there; its body stays."""
+    def _common_vary(self, txn: WriteTxn, vary: bytes, others: Iterable[bytes]) -> bytes:
+        """What all rows of a key vary by once one that varies by `vary` is added to the others,
+        which are told."""
+        before = {row_id: txn.get(row_id, b"", self.rows) for row_id in others}
+        if all(row_vary(value) == vary for value in before.values()):
+            return vary
+        for row_id, value in before.items():
+            if row_vary(value) != MIXED:
+                txn.put(row_id, mixed_row(value), db=self.rows)
+        return MIXED
+
+    def replace(
+        self,
+        txn: WriteTxn,
+        old: StoredResponse,
+        new: StoredResponse,
+        ready: Ready | None = None,
+    ) -> None:
+        """New metadata for the row `old`, which is there; its body stays, and what it varies by."""
         row_id = old.id
-        row = write_row(new)
+        within = in_row(old.body)
+        value = txn.get(row_id, b"", self.rows)
+        row = write_row(new, ready, row_body(value) if within else None, row_vary(value))
         txn.put(row_id, row, db=self.rows)
         before, after = set(keys_of(old)), set(keys_of(new))
         for key in before - after:
@@ -262,69 +337,26 @@ class Index:
             self.add_to_counter(txn, b"deadlines", due)
         usage = self.usage_of(txn, row_id)
         if usage is not None:
-            cost = cost_of(len(row), after, new.body.length)
+            cost = cost_of(len(row), after, 0 if within else new.body.length)
             self._set_usage(txn, row_id, usage._replace(cost=cost))
             self.add_to_counter(txn, b"bytes", cost - usage.cost)
 
-    def mark(self, txn: WriteTxn, marked: StoredResponse, old: StoredResponse) -> None:
-        """What an invalidation notes on the row `old`, which is there: nothing else changes."""
-        txn.put(old.id, write_row(marked), db=self.rows)
-        due = bool(marked.deleted_from) - bool(old.deleted_from)
-        if due:
-            self.add_to_counter(txn, b"deadlines", due)
+    def mark(self, txn: WriteTxn, row_id: bytes, position: int, deleted_from: float) -> bool:
+        """Note an invalidation on a row (`Marks.after`), unless it is newer. Raises DamagedRow."""
+        value = txn.get(row_id, b"", self.rows)
+        marks = read_marks(row_id, value) if value else None
+        if marks is None or marks.position >= position:
+            return False
+        new = marks.after(position, deleted_from)
+        if new != marks:
+            txn.put(row_id, mark_row(value, new), db=self.rows)
+        if new.deleted_from and not marks.deleted_from:
+            self.add_to_counter(txn, b"deadlines", 1)
+        return True
 
     def remove(self, txn: WriteTxn, row_ids: Iterable[bytes], now: float) -> int:
         """Remove rows and free their bodies; gives their cost, 0 where there is none of them."""
-        found = []
-        cost = 0
-        for row_id in dict.fromkeys(row_ids):
-            try:
-                stored = self.row(txn, row_id)
-            except DamagedRow:
-                log.warning("the row %s is damaged and is removed", row_id.hex())
-                cost += self._remove_damaged(txn, row_id, now)
-            else:
-                if stored is not None:
-                    found.append(stored)
-        return cost + self.remove_all(txn, found, now)
-
-    def remove_all(self, txn: WriteTxn, responses: Iterable[StoredResponse], now: float) -> int:
-        """Remove responses, each once, that are just now as they were read; gives their cost."""
-        # A purge may come here for millions of them: hence no more steps than have to be.
-        delete, rows, lists, bodies = txn.delete, self.rows, self.lists, self.bodies
-        cost = deadlines = 0
-        for stored in responses:
-            row_id, body = stored.id, stored.body
-            delete(row_id, b"", rows)
-            for key in keys_of(stored):
-                delete(key, row_id, lists)
-            if stored.deleted_from:
-                deadlines += 1
-            if stored.buster and not self.ids_of(txn, stored.primary):
-                delete(stored.target_id, stored.primary, self.busters)
-            delete(body.id, b"", bodies)
-            if body.kind != "inline":
-                self.discard_body(txn, body, now)
-            cost += read_cost(txn.pop(row_id, self.usage))
-        if cost:
-            self.add_to_counter(txn, b"bytes", -cost)
-        if deadlines:
-            self.add_to_counter(txn, b"deadlines", -deadlines)
-        return cost
-
-    def _remove_damaged(self, txn: WriteTxn, row_id: bytes, now: float) -> int:
-        """Remove a row that can't be read any more, so can't say where it is listed."""
-        txn.delete(row_id, db=self.rows)
-        self._unlist_everywhere(txn, row_id)
-        packed = txn.pop(row_id, db=self.usage)
-        if packed is None:
-            return 0
-        usage = read_usage(packed)
-        txn.delete(usage.body.id, db=self.bodies)
-        if usage.body.kind != "inline":
-            self.discard_body(txn, usage.body, now)
-        self.add_to_counter(txn, b"bytes", -usage.cost)
-        return usage.cost
+        return remove(self, txn, row_ids, now)
 
     def touch(self, txn: WriteTxn, row_id: bytes, used: float, hits: int) -> None:
         """Note that a response was used."""
@@ -335,16 +367,6 @@ class Index:
 
     def _set_usage(self, txn: WriteTxn, row_id: bytes, usage: Usage) -> None:
         txn.put(row_id, write_usage(usage), db=self.usage)
-
-    def _unlist_everywhere(self, txn: WriteTxn, row_id: bytes) -> None:
-        listed = [(self.lists, row_id)]
-        if not self.ids_of(txn, row_id[:PRIMARY_SIZE]):
-            listed.append((self.busters, row_id[:PRIMARY_SIZE]))
-        for db, value in listed:
-            with txn.cursor(db) as cursor:
-                keys = [bytes(key) for key in cursor.iternext_nodup()]
-            for key in keys:
-                txn.delete(key, value, db=db)
 
     # -- bodies that lie elsewhere
 

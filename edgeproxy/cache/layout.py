@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from edgeproxy.cache.errors import UNREADABLE
 from edgeproxy.cache.lists import List
-from edgeproxy.cache.stored import BodyKind, BodyRef, StoredResponse, decode, encode
+from edgeproxy.cache.stored import BodyKind, BodyRef
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,7 +16,7 @@ RESPONSES, BODIES, SPOOLS = "responses", "bodies", "tmp"
 """The folders of a store; where each worker has one of its own, it is in `worker-<n>`."""
 WORKER = "worker-"
 
-FORMAT = 3
+FORMAT = 4
 PRIMARY_SIZE = 16
 ID_SIZE = 24
 KINDS: tuple[BodyKind, ...] = get_args(BodyKind)
@@ -34,10 +32,6 @@ _LARGEST_IN_LEAF = 2000
 # B-tree pages are two thirds full on average.
 _FILL = 1.5
 _NODE = 16
-
-
-class DamagedRow(Exception):
-    """A row is not what was written."""
 
 
 class Usage(NamedTuple):
@@ -107,21 +101,3 @@ def _space(size: int) -> int:
     if size <= _LARGEST_IN_LEAF:
         return int((size + _NODE) * _FILL)
     return -(-(size + _PAGE_HEADER) // _PAGE) * _PAGE
-
-
-def write_row(stored: StoredResponse) -> bytes:
-    row = encode(stored)
-    return zlib.crc32(row).to_bytes(4, "big") + row
-
-
-def read_row(row_id: bytes, value: bytes | memoryview) -> StoredResponse:
-    row = value[4:]
-    if zlib.crc32(row) != int.from_bytes(value[:4], "big"):
-        raise DamagedRow(row_id.hex())
-    try:
-        stored = decode(row)
-    except UNREADABLE as error:
-        raise DamagedRow(row_id.hex()) from error
-    if stored.id != row_id:
-        raise DamagedRow(row_id.hex())
-    return stored

@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeproxy.cache.stored import decode, encode, id_of
+from edgeproxy.cache.rows import (
+    pack,
+    packed_figures,
+    packed_freshness,
+    packed_id,
+    packed_stored,
+    repack,
+)
 from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.freshness import Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeproxy.cache.stored import StoredResponse
+    from edgeproxy.semantics.freshness import Freshness
 
 _SMALL_SHARE = 0.1
 _MAX_HITS = 3
@@ -50,7 +57,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     """The journal position up to which it has been held against the invalidations."""
     head: bytes | None
     """What of the response's head can be rendered beforehand; see `MemoryTier.set_head`."""
-    _freshness_and_row: bytes
+    packed: bytes
+    """The response and its freshness, as its row has them."""
     hits: int = 0
     """How often it was used of late, up to 3."""
     _slot: int = 0
@@ -58,12 +66,12 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     @classmethod
     def of(cls, stored: StoredResponse, body: bytes, freshness: Freshness, checked: int) -> Entry:
         """The entry of a response, judged up to the position `checked`."""
-        return cls(body, checked, None, freshness.pack() + encode(stored))
+        return cls(body, checked, None, pack(stored, freshness))
 
     @property
     def stored(self) -> StoredResponse:
         """The response; takes some microseconds."""
-        return decode(memoryview(self._freshness_and_row)[Freshness.PACKED :])
+        return packed_stored(self.packed)
 
     @property
     def fields(self) -> Fields:
@@ -72,12 +80,17 @@ class Entry(msgspec.Struct, eq=False, gc=False):
 
     @property
     def freshness(self) -> Freshness:
-        return Freshness.unpack(self._freshness_and_row)
+        return packed_freshness(self.packed)
+
+    @property
+    def figures(self) -> tuple[int, int, int, float]:
+        """The response's status, position, invalidated, and deleted_from."""
+        return packed_figures(self.packed)
 
     @property
     def id(self) -> bytes:
         """The id of the response."""
-        return id_of(self._freshness_and_row, Freshness.PACKED)
+        return packed_id(self.packed)
 
     @property
     def primary(self) -> bytes:
@@ -88,12 +101,11 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     def cost(self) -> int:
         """What it takes in bytes, with everything that is kept for its sake."""
         head = 0 if self.head is None else len(self.head)
-        return _ENTRY_BYTES + len(self.body) + len(self._freshness_and_row) + head
+        return _ENTRY_BYTES + len(self.body) + len(self.packed) + head
 
     def marked(self, stored: StoredResponse, checked: int) -> Entry:
         """The same entry, of the same response as it stands at the position `checked`."""
-        packed = self._freshness_and_row[: Freshness.PACKED]
-        return Entry(self.body, checked, self.head, packed + encode(stored))
+        return Entry(self.body, checked, self.head, repack(self.packed, stored))
 
 
 class MemoryTier:
@@ -127,6 +139,12 @@ class MemoryTier:
     def get(self, primary: bytes) -> tuple[Entry, ...]:
         """The entries under a cache key, its variants."""
         return self._variants.get(primary, ())
+
+    def has_room(self, entry: Entry, body: int) -> bool:
+        """Whether an entry that is not here would take no other's place, with a body of so many
+        bytes more."""
+        room = self.max_bytes - self.bytes_used
+        return room > body and room >= entry.cost + body
 
     def touch(self, entry: Entry) -> None:
         """Note that an entry has been used."""

@@ -13,6 +13,7 @@ import lmdb
 
 from edgeproxy.cache.bodies import FileBody, check, checked
 from edgeproxy.cache.errors import BodyMissing, BodyUnreachable, StoreError
+from edgeproxy.cache.rows import packed_stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.changes import Changes
     from edgeproxy.cache.disk import WriteWatch
     from edgeproxy.cache.index import Index
+    from edgeproxy.cache.rows import RowMark, Taken
     from edgeproxy.cache.stored import BodyRef, StoredResponse
     from edgeproxy.cache.writer import Writer
 
@@ -113,12 +115,33 @@ class ReadSide:
             log.warning("%s can't be read: %s", self._index.directory, error)
             return 0
 
+    def take(self, row_id: bytes, vary: bytes, policy: bytes) -> Taken | None:
+        """The whole response of that id, for a hit; see `take_row` for what it has to be. None
+        where `lookup` knows more."""
+        try:
+            taken = self._index.take(row_id, vary, policy)
+        except lmdb.Error:
+            return None
+        if taken is None or taken.body is not None:
+            return taken
+        stored = packed_stored(taken.packed)
+        taken.mark.body_id = stored.body.id
+        body = self.read_inline(stored)
+        return None if body is None else taken._replace(body=body)
+
+    def take_again(self, row_id: bytes, mark: RowMark) -> bytes | None:
+        """The body of what `take` gave, if that is there as it was."""
+        try:
+            return self._index.take_again(row_id, mark)
+        except lmdb.Error:
+            return None
+
     def read_inline(self, stored: StoredResponse) -> bytes | None:
         """The whole body, at once; None where that can't be: `read` knows why."""
         if stored.body.kind != "inline":
             return None
         try:
-            body = self._inline(stored.body)
+            body = self._inline(stored)
             check(body, stored.body)
         except BodyMissing:
             return None
@@ -128,7 +151,7 @@ class ReadSide:
         """The whole body. Raises BodyMissing if it is gone or damaged; the response goes too."""
         ref = stored.body
         try:
-            body = self._inline(ref) if ref.kind == "inline" else await self._bodies.read(ref)
+            body = self._inline(stored) if ref.kind == "inline" else await self._bodies.read(ref)
             check(body, ref)
         except BodyMissing as error:
             await self._lost(stored, error)
@@ -151,14 +174,14 @@ class ReadSide:
             await lost(error)
             raise
 
-    def _inline(self, ref: BodyRef) -> bytes:
+    def _inline(self, stored: StoredResponse) -> bytes:
         try:
-            body = self._index.inline_body(ref.id)
+            body = self._index.inline_body(stored)
         except lmdb.Error as error:
             self._watch.look_at(error, first_read=True)
             raise BodyUnreachable(f"can't read the index: {error}") from error
         if body is None:
-            raise BodyMissing(f"body {ref.id.hex()} is gone")
+            raise BodyMissing(f"body {stored.body.id.hex()} is gone")
         return body
 
     async def _lost(self, stored: StoredResponse, error: BodyMissing) -> None:

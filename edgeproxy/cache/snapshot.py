@@ -8,8 +8,9 @@ from itertools import groupby, islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgeproxy.cache.disk import translated
-from edgeproxy.cache.layout import DamagedRow, read_usage
+from edgeproxy.cache.layout import read_usage
 from edgeproxy.cache.lists import HEAD_SIZE, Span, heads, may_be_shortened, shortened
+from edgeproxy.cache.rows import DamagedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

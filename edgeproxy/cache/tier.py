@@ -22,10 +22,11 @@ from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
 from edgeproxy.cache.layout import WORKER, cost_of
 from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.reading import ReadSide
+from edgeproxy.cache.rows import write_row
 from edgeproxy.cache.shared_index import acquire_sibling, release_index
 from edgeproxy.cache.snapshot import Snapshot
 from edgeproxy.cache.spool import Spool
-from edgeproxy.cache.stored import BodyRef, encode
+from edgeproxy.cache.stored import BodyRef
 from edgeproxy.cache.writer import Writer
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from edgeproxy.cache.bodies import Bodies
     from edgeproxy.cache.changes import Admit, Sweep
     from edgeproxy.cache.index import Index
+    from edgeproxy.cache.rows import Ready
     from edgeproxy.cache.stored import StoredResponse
 
 log = logging.getLogger(__name__)
@@ -109,11 +111,13 @@ class SharedTier(ReadSide):
         *,
         max_variants: int,
         max_busters: int,
+        ready: Ready | None = None,
     ) -> StoredResponse | None:
         """Store a response whose body is whole in `spool`, in the place of an older one.
 
         `admit` is called in the writing thread, inside the transaction that makes the response
         visible: it gives what to store, or None. So a purge either sees the response, or is seen.
+        `ready`: what is kept with it for hits.
         None: not admitted, or there is one that was asked for after a later purge. Raises StoreFull
         and StoreUnusable.
         """
@@ -123,7 +127,7 @@ class SharedTier(ReadSide):
         response = replace(response, body=ref)
         stored = None
         try:
-            stored = await self._put(response, body, admit, max_variants, max_busters)
+            stored = await self._put(response, body, admit, max_variants, max_busters, ready)
         finally:
             if stored is None and body is None:
                 await self._abandon(ref)
@@ -156,13 +160,14 @@ class SharedTier(ReadSide):
         admit: Admit,
         max_variants: int,
         max_busters: int,
+        ready: Ready | None,
     ) -> StoredResponse | None:
         store, evict = self._changes.store, self._changes.evict
         scattered = 0
         for _ in range(_ROOM_ROUNDS):
             try:
                 return await self._writer.join(
-                    store, response, body, admit, max_variants, max_busters
+                    store, response, body, admit, max_variants, max_busters, ready
                 )
             except NoRoom as error:
                 need = error.need
@@ -172,7 +177,8 @@ class SharedTier(ReadSide):
                 if scattered == _SCATTERED_ROUNDS:
                     raise
                 scattered += 1
-                cost = cost_of(len(encode(response)), keys_of(response), len(body or b""))
+                size = len(write_row(response, ready, None))
+                cost = cost_of(size, keys_of(response), len(body or b""))
                 need = cost << scattered
             freed = await self._writer.write(evict, need, self._clock())
             if scattered:
@@ -184,14 +190,18 @@ class SharedTier(ReadSide):
         raise StoreFull(f"no room for a body of {response.body.length} bytes")
 
     async def update(
-        self, old: StoredResponse, new: StoredResponse, admit: Admit
+        self,
+        old: StoredResponse,
+        new: StoredResponse,
+        admit: Admit,
+        ready: Ready | None = None,
     ) -> StoredResponse | None:
         """Give a stored response new metadata (RFC 9111 4.3.4); its body stays.
 
         None if `old` is not what is stored any more, or `admit` (see `put`) refuses. Where another
         worker was later to renew it, it is that worker's. Raises StoreFull and StoreUnusable.
         """
-        return await self._writer.write(self._changes.renew, old, new, admit)
+        return await self._writer.write(self._changes.renew, old, new, admit, ready)
 
     async def delete(self, ids: Iterable[bytes]) -> int:
         """Remove responses; how many were there."""

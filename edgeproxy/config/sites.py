@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from edgeproxy.config.addresses import normal_host
 from edgeproxy.semantics.environment import Environment
+from edgeproxy.semantics.tags import hidden_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from edgeproxy.semantics.key import KeyPolicy
     from edgeproxy.semantics.storing import StoragePolicy
     from edgeproxy.semantics.tags import TagPolicy
+
+
+ANSWERING: Final = 1
+"""Which way responses are made ready when they are stored (`proxy.rendering.ready`). One more with
+each change to what comes of that: what was made ready before is not used then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class SitePolicy:
     """Clients that may purge at the public port."""
     purge_tokens: bool
     """Others may with a token."""
+    answering: bytes
+    """8 bytes that stand for all here by which a response is made ready when it is stored."""
 
     @classmethod
     def of(cls, name: str, site: Site) -> SitePolicy:
@@ -96,7 +105,14 @@ class SitePolicy:
             retries=site.retries,
             purge_networks=site.varnish.networks,
             purge_tokens=site.varnish.tokens,
+            answering=_answering(site),
         )
+
+
+def _answering(site: Site) -> bytes:
+    hidden = sorted(hidden_fields(site.tag_policy()))
+    settings = (ANSWERING, site.freshness_policy(), hidden, site.tags.debug, site.vercel_cache)
+    return blake2b(repr(settings).encode(), digest_size=8).digest()
 
 
 Found: TypeAlias = tuple[SitePolicy, Environment]

@@ -104,6 +104,11 @@ class RuleTable:
     def __len__(self) -> int:
         return len(self._order)
 
+    @property
+    def newest(self) -> int:
+        """The position of the newest rule; 0 if there is none."""
+        return self._order[-1][0] if self._order else 0
+
     def add(
         self,
         position: int,

@@ -84,6 +84,13 @@ class JournalView:
         with self._lock:
             return self._judge(stored, since, until)
 
+    def unmoved_since(self, position: int) -> bool:
+        """Whether what was good at that position is good as things stand, whatever it is: no rule
+        that is known came later. What came when the journal was elsewhere, is for `verdict`."""
+        if not self._unread <= position <= self._position:
+            return False
+        return position == self._position or self._table.newest <= position
+
     def admit(self, stored: StoredResponse) -> StoredResponse | None:
         """The response as it may be stored now: marked, if it is stale already; None: not at all.
 

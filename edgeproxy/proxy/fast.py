@@ -13,8 +13,6 @@ Whatever is unusual, or no fresh hit, is left to the full path, untouched.
 
 from __future__ import annotations
 
-import math
-from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -24,24 +22,20 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.busters import honour_buster
 from edgeproxy.proxy.decide import Hit
 from edgeproxy.proxy.deciding import Unanswered
-from edgeproxy.proxy.intake import Misdirected, peer_address
-from edgeproxy.proxy.rendering import answer_head, told, unchanged_head
+from edgeproxy.proxy.fast_answer import CHOICES, Answer, some_fields
+from edgeproxy.proxy.fast_store import Known, Recent, Shelf
+from edgeproxy.proxy.intake import peer_address, scheme_of
 from edgeproxy.proxy.scanning import all_fields, scan, values
 from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
-from edgeproxy.semantics.cache_status import CacheStatus
-from edgeproxy.semantics.conditional import not_modified
-from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.forwarding import client_address
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from edgeproxy.cache.memory import Entry, MemoryTier
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.config.server import Limits
-    from edgeproxy.config.sites import SitePolicy
     from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
     from edgeproxy.proxy.deciding import Deciding
@@ -50,46 +44,15 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.scanning import Conditions
     from edgeproxy.proxy.serving import Serving
+    from edgeproxy.semantics.key import CacheKey
 
 _LAST: Final = CLOSE + b"\r\n"
 _LONGEST_KEY: Final = 1024
 _SPARE_KEYS: Final = 1024
 """Keys that are remembered beyond two for each entry in memory."""
-_CHOICES: Final = 64
-"""How many choices among variants, and conditions, are remembered of one key."""
 _MOST_UNSENT: Final = 64 * 1024
 """Bytes that may wait to be sent when the next of several requests at once is answered."""
 _LOGGED: Final = (b"referer", b"user-agent", b"x-forwarded-for", b"forwarded")
-
-
-class _Answer:
-    """An entry as an answer to requests, rendered but for what changes by the second."""
-
-    __slots__ = (
-        "age", "body", "cache_status", "ends", "entry", "head", "head_only", "host", "policy",
-        "site", "status", "unchanged", "unchanged_begins", "unmodified", "until", "uses", "vercel",
-    )  # fmt: skip
-
-    def __init__(self, entry: Entry, policy: SitePolicy, *, head_only: bool) -> None:
-        self.entry = entry
-        self.policy = policy
-        self.head_only = head_only
-        self.body = entry.body
-        freshness, stored = entry.freshness, entry.stored
-        self.status, self.site, self.host = stored.status, intern(stored.site), intern(stored.host)
-        stale_from = freshness.response_time + freshness.lifetime - max(0.0, freshness.initial_age)
-        self.ends = min(stale_from, stored.deleted_from or math.inf)
-        """When it is no fresh hit any more, in seconds since the epoch."""
-        self.until = -math.inf
-        """When `head` has to be rendered anew."""
-        self.head = self.cache_status = self.unchanged_begins = b""
-        self.age = 0
-        self.vercel: bytes | None = None
-        self.unchanged: bytes | None = None
-        """The head of a 304, once one was sent; as long as `head` is good."""
-        self.unmodified: dict[Conditions, bool] = {}
-        self.uses = 0
-        """How often it was used since the store was told of it."""
 
 
 class _Target:
@@ -101,27 +64,28 @@ class _Target:
     def __init__(self, variants: tuple[Entry, ...]) -> None:
         self.names = tuple(sorted({name for one in variants for name, _ in one.stored.selecting}))
         """The request fields that choose among them."""
-        self.by_values: dict[tuple[bytes | None, ...], _Answer] = {}
-        self.answer: _Answer | None = None
+        self.by_values: dict[tuple[bytes | None, ...], Answer] = {}
+        self.answer: Answer | None = None
         """The only one there is."""
 
-    def remember(self, head: bytes, answer: _Answer) -> None:
+    def remember(self, head: bytes, answer: Answer) -> None:
         if not self.names:
             self.answer = answer
-        elif len(self.by_values) < _CHOICES:
+        elif len(self.by_values) < CHOICES:
             self.by_values[values(head, 0, self.names)] = answer
 
 
 class Peers:
     """What is remembered of those who come by one way: over TLS or by a trusted proxy, or not."""
 
-    __slots__ = ("secure", "targets", "trusted")
+    __slots__ = ("recent", "secure", "targets", "trusted")
 
     def __init__(self, *, secure: bool, trusted: bool) -> None:
         self.secure = secure
         self.trusted = trusted
         self.targets: dict[bytes, _Target] = {}
         """By the keys of requests' heads."""
+        self.recent = Recent()
 
 
 class FastPath:
@@ -148,6 +112,7 @@ class FastPath:
         self._lookup = lookup
         self._deciding = deciding
         self._serving = serving
+        self._shelf = Shelf(memory=memory, tier=tier, view=view, lookup=lookup)
         self._peers = {
             (secure, trusted): Peers(secure=secure, trusted=trusted)
             for secure in (False, True)
@@ -169,6 +134,8 @@ class FastPath:
         self._head_bytes, self._max_fields = limits.head_bytes, limits.max_fields
         self._log = log
         self._forget_all()
+        for peers in self._peers.values():
+            peers.recent.clear()
 
     def peers_of(self, transport: asyncio.Transport) -> Peers:
         """What kind of peer is at the other end."""
@@ -200,6 +167,8 @@ class FastPath:
                 self._log_hit(transport, peers, data[at:end], answer, conditions, now)
             if closing:
                 return None
+            if answer.passing:
+                answer.body = b""
             at = end
             if at == len(data) or transport.get_write_buffer_size() > _MOST_UNSENT:
                 return data[at:]
@@ -209,7 +178,7 @@ class FastPath:
     def _send(
         self,
         transport: asyncio.Transport,
-        answer: _Answer,
+        answer: Answer,
         conditions: Conditions | None,
         *,
         closing: bool,
@@ -218,8 +187,8 @@ class FastPath:
         answer.uses += 1
         self._memory.touch(answer.entry)
         head, body = answer.head, answer.body
-        if conditions is not None and self._unmodified(conditions, answer):
-            head, body = answer.unchanged or self._render_unchanged(answer), b""
+        if conditions is not None and answer.unmodified(conditions):
+            head, body = answer.unchanged or answer.render_unchanged(), b""
         elif answer.head_only:
             body = b""
         if closing:
@@ -229,39 +198,11 @@ class FastPath:
         else:
             transport.writelines((head, body))
 
-    def _unmodified(self, conditions: Conditions, answer: _Answer) -> bool:
-        known = answer.unmodified.get(conditions)
-        if known is None:
-            stored = answer.entry.stored
-            asked = _fields((b"if-none-match", b"if-modified-since"), conditions)
-            known = not_modified(asked, stored.status, Fields(stored.fields), stored.response_time)
-            if len(answer.unmodified) < _CHOICES:
-                answer.unmodified[conditions] = known
-        return known
-
-    def _render(self, answer: _Answer, now: float) -> None:
-        entry = answer.entry
-        freshness = entry.freshness
+    def _render(self, answer: Answer, now: float) -> None:
         # The store is told of the uses since it was last told, and of this one.
-        self._tier.touch(entry.id, now, answer.uses + 1)
+        self._tier.touch(answer.entry.id, now, answer.uses + 1)
         answer.uses = -1
-        age, ttl = freshness.age(now), freshness.ttl(now)
-        status, vercel = told(CacheStatus(hit=True, ttl=int(ttl)), answer.policy)
-        answer.age, answer.cache_status, answer.vercel = int(age), status, vercel
-        head = self._serving.rendered(entry, answer.policy)
-        head = answer_head(head, answer.age, answer.status, len(answer.body), status, vercel)
-        answer.head = head + b"\r\n"
-        answer.unchanged = None
-        # Until Age or the remaining freshness is another number of seconds.
-        answer.until = min(now + 1 - age % 1, now + ttl % 1, answer.ends)
-
-    def _render_unchanged(self, answer: _Answer) -> bytes:
-        if not answer.unchanged_begins:
-            answer.unchanged_begins = unchanged_head(answer.entry, answer.policy)
-        status, vercel = answer.cache_status, answer.vercel
-        head = answer_head(answer.unchanged_begins, answer.age, 304, 0, status, vercel)
-        answer.unchanged = head + b"\r\n"
-        return answer.unchanged
+        answer.render(now, self._serving)
 
     # -- learning
 
@@ -272,8 +213,8 @@ class FastPath:
         head: bytes,
         key: bytes,
         now: float,
-        answer: _Answer | None,
-    ) -> _Answer | None:
+        answer: Answer | None,
+    ) -> Answer | None:
         """The answer as it is now: `answer`, if that is still good, or what the full path would
         give; None where that is not for here."""
         try:
@@ -290,8 +231,36 @@ class FastPath:
 
     def _find(
         self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes, now: float
-    ) -> _Answer | None:
-        request = self._read(transport, peers, head, key)
+    ) -> Answer | None:
+        known = peers.recent.get(key)
+        if known is None:
+            known = self._know(peers, key)
+        answer = self._shelf.answer(known, head, key, now)
+        if answer is None:
+            answer = self._decide(transport, known, peers, head, key, now)
+        if answer is not None and not answer.passing:
+            self._remember(peers, key, known.asked.key, head, answer)
+        return answer
+
+    def _know(self, peers: Peers, key: bytes) -> Known:
+        line, host, proto = key.split(b"\n")
+        method, target, _ = line.split(b" ")
+        scheme = scheme_of(proto if peers.trusted else None, secure=peers.secure)
+        asked = self._intake.asked(method, target, (host,), scheme)
+        known = Known(asked, head_only=method == b"HEAD")
+        peers.recent.add(key, known)
+        return known
+
+    def _decide(
+        self,
+        transport: asyncio.Transport,
+        known: Known,
+        peers: Peers,
+        head: bytes,
+        key: bytes,
+        now: float,
+    ) -> Answer | None:
+        request = self._read(transport, known, peers, head, key)
         if request is None:
             return None
         position = self._view.catch_up()
@@ -300,34 +269,32 @@ class FastPath:
             request, decided, position, key.split(b" ", 2)[1], len(head), closing=False
         )
         found = decided.found
-        if found is None or found.stored.incomplete or not isinstance(decided.decision, Hit):
+        if found is None:
+            known.learn(decided.vary)
+            return None
+        known.learn(tuple([name for name, _ in found.stored.selecting]))
+        if found.stored.incomplete or not isinstance(decided.decision, Hit):
             return None
         entry = found.entry or self._from_store(found)
         if entry is None:
             return None
         self.unanswered = None
-        answer = _Answer(entry, request.policy, head_only=request.method == b"HEAD")
-        # A token that was not issued may be at any time: copies of its own are looked up anew.
-        if len(key) <= _LONGEST_KEY and not request.key.buster:
-            self._remember(peers, key, request.key.primary, head, answer)
-        return answer
+        return Answer(entry, request.policy, head_only=known.head_only)
 
     def _read(
-        self, transport: asyncio.Transport, peers: Peers, head: bytes, key: bytes
+        self, transport: asyncio.Transport, known: Known, peers: Peers, head: bytes, key: bytes
     ) -> EdgeRequest | None:
         method, target, _ = key.split(b" ", 2)
-        try:
-            request = self._intake.request(
-                method,
-                target,
-                all_fields(head, key),
-                version="1.1",
-                secure=peers.secure,
-                peer=_address(transport),
-                has_body=False,
-            )
-        except (BadRequest, Misdirected):
-            return None
+        request = self._intake.request(
+            method,
+            target,
+            all_fields(head, key),
+            version="1.1",
+            secure=peers.secure,
+            peer=_address(transport),
+            has_body=False,
+            asked=known.asked,
+        )
         if request.key.buster:
             request = honour_buster(request, self._view)
         # An issued token may have to go to the origin, whatever is stored.
@@ -338,8 +305,12 @@ class FastPath:
         return None if body is None else self._lookup.remember(found, body)
 
     def _remember(
-        self, peers: Peers, key: bytes, primary: bytes, head: bytes, answer: _Answer
+        self, peers: Peers, key: bytes, cache_key: CacheKey, head: bytes, answer: Answer
     ) -> None:
+        # A token that was not issued may be at any time: copies of its own are looked up anew.
+        if len(key) > _LONGEST_KEY or cache_key.buster:
+            return
+        primary = cache_key.primary
         variants = self._memory.get(primary)
         if answer.entry not in variants:
             # Too long for memory, or gone again.
@@ -371,14 +342,15 @@ class FastPath:
         transport: asyncio.Transport,
         peers: Peers,
         head: bytes,
-        answer: _Answer,
+        answer: Answer,
         conditions: Conditions | None,
         now: float,
     ) -> None:
         assert self._log is not None
         method, target, _ = head.split(b" ", 2)
-        fields = _fields(_LOGGED, values(head, 0, _LOGGED))
-        unchanged = conditions is not None and self._unmodified(conditions, answer)
+        fields = some_fields(_LOGGED, values(head, 0, _LOGGED))
+        unchanged = conditions is not None and answer.unmodified(conditions)
+        site, host = answer.origin
         client = _address(transport)
         if peers.trusted:
             client, _ = client_address(fields, client, self._intake.trusted)
@@ -392,8 +364,8 @@ class FastPath:
                 bytes_sent=0 if unchanged or answer.head_only else len(answer.body),
                 result="hit",
                 cache_status=answer.cache_status,
-                site=answer.site,
-                host=answer.host,
+                site=site,
+                host=host,
                 referer=fields.get(b"referer") or b"",
                 user_agent=fields.get(b"user-agent") or b"",
                 started=now,
@@ -402,11 +374,6 @@ class FastPath:
                 origin_seconds=None,
             )
         )
-
-
-def _fields(names: Sequence[bytes], said: Sequence[bytes | None]) -> Fields:
-    pairs = zip(names, said, strict=True)
-    return Fields([(name, value) for name, value in pairs if value is not None])
 
 
 def _address(transport: asyncio.Transport) -> str:

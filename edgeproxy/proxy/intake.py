@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edgeproxy.config.addresses import within
 from edgeproxy.proxy.decide import LOOKED_UP
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from edgeproxy.config.sites import SitePolicy, SiteTable
     from edgeproxy.proxy.incoming import Incoming
+    from edgeproxy.semantics.environment import Environment
     from edgeproxy.semantics.fields import Fields
     from edgeproxy.semantics.key import CacheKey
-
 
 _LONGEST_REMEMBERED: Final = 512
 """Bytes of a request target that is."""
@@ -34,6 +34,16 @@ _LONGEST_REMEMBERED: Final = 512
 
 class Misdirected(Exception):
     """The request is for a host that no site serves (RFC 9110 15.5.20)."""
+
+
+class Asked(NamedTuple):
+    """What a request asks for, and of which site."""
+
+    policy: SitePolicy
+    environment: Environment
+    key: CacheKey
+    target: bytes
+    """What the origin is asked for: path and query."""
 
 
 class Intake:
@@ -70,18 +80,17 @@ class Intake:
         secure: bool,
         peer: str,
         has_body: bool,
+        asked: Asked | None = None,
     ) -> EdgeRequest:
-        """The same of what a request says, whoever sent it."""
+        """The same of what a request says, whoever sent it; `asked`: what `asked` gave for it."""
         fields = end_to_end(sent)
         client, trusted = client_address(fields, peer, self.trusted)
-        scheme = "https" if secure else "http"
-        if trusted:
-            scheme = _forwarded_scheme(fields) or scheme
-        find = self._remembered if len(target_sent) <= _LONGEST_REMEMBERED else self._find
-        hosts = fields.get_all(b"host")
-        policy, environment, key, target = find(
-            method, target_sent, hosts, scheme, host_required=version != "1.0"
-        )
+        proto = fields.get(b"x-forwarded-proto") if trusted else None
+        scheme = scheme_of(proto, secure=secure)
+        if asked is None:
+            hosts = fields.get_all(b"host")
+            asked = self.asked(method, target_sent, hosts, scheme, host_required=version != "1.0")
+        policy, environment, key, target = asked
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         return EdgeRequest(
@@ -106,6 +115,19 @@ class Intake:
             anew=anew,
         )
 
+    def asked(
+        self,
+        method: bytes,
+        target_sent: bytes,
+        hosts: tuple[bytes, ...],
+        scheme: str,
+        *,
+        host_required: bool = True,
+    ) -> Asked:
+        """What a request with these Host lines asks for; raises `BadRequest` or `Misdirected`."""
+        find = self._remembered if len(target_sent) <= _LONGEST_REMEMBERED else self._find
+        return find(method, target_sent, hosts, scheme, host_required=host_required)
+
     def _find(
         self,
         method: bytes,
@@ -114,8 +136,7 @@ class Intake:
         scheme: str,
         *,
         host_required: bool,
-    ) -> tuple[SitePolicy, str, CacheKey, bytes]:
-        """Which site and environment, which key, and what the origin is asked for."""
+    ) -> Asked:
         target = read_target(method, target_sent, hosts, host_required=host_required)
         place = self._sites.find(target.host or "")
         if place is None:
@@ -128,8 +149,8 @@ class Intake:
         except ValueError as error:
             raise BadRequest("host-invalid") from error
         if method in LOOKED_UP and not policy.forward_ignored:
-            return policy, environment, key, key.target
-        return policy, environment, key, split_cache_buster(target.path_and_query)[1]
+            return Asked(policy, environment, key, key.target)
+        return Asked(policy, environment, key, split_cache_buster(target.path_and_query)[1])
 
 
 def _upgrade(sent: Fields, version: str) -> bytes:
@@ -150,7 +171,10 @@ def peer_address(remote: str | None) -> str:
         return "unknown"
 
 
-def _forwarded_scheme(fields: Fields) -> str | None:
-    """What a trusted proxy says that the reader spoke."""
-    value = (fields.get(b"x-forwarded-proto") or b"").partition(b",")[0].strip().lower()
-    return value.decode() if value in (b"http", b"https") else None
+def scheme_of(proto: bytes | None, *, secure: bool) -> str:
+    """What the reader spoke: as a trusted proxy says (X-Forwarded-Proto, None where there is no
+    such proxy), or by the connection, if that is over TLS."""
+    value = (proto or b"").partition(b",")[0].strip().lower()
+    if value in (b"http", b"https"):
+        return value.decode()
+    return "https" if secure else "http"

@@ -12,6 +12,7 @@ from edgeproxy.cache.errors import StoreError
 from edgeproxy.cache.stored import UNWRITTEN, StoredResponse, variant_id
 from edgeproxy.proxy.decide import may_serve_on_error
 from edgeproxy.proxy.incomplete import as_part
+from edgeproxy.proxy.rendering import ready
 from edgeproxy.proxy.validating import freshened, selected
 from edgeproxy.semantics.conditional import freshen
 from edgeproxy.semantics.errors import TagLimitExceeded
@@ -172,18 +173,19 @@ class Keeping:
         body = spool.whole
         if body is None and spool.size <= spool.memory_limit:
             body = await spool.read(0, spool.size)
+        if judged is None:
+            judged = self._lookup.judge(response, policy, response.position)
         stored = await self._tier.put(
             response,
             spool,
             self._view.admit,
             max_variants=policy.max_variants,
             max_busters=policy.max_busters,
+            ready=ready(response, policy, judged.freshness),
         )
         if stored is not None:
             self._backoff.succeeded(stored.id)
             if body is not None:
-                if judged is None:
-                    judged = self._lookup.judge(stored, policy, stored.position)
                 self._lookup.remember(judged.stored_as(stored), body)
             if not alone:
                 await self._incomplete.superseded(stored)
@@ -281,8 +283,10 @@ class Keeping:
             invalidated=0,
             deleted_from=0.0,
         )
+        renewed = self._lookup.judge(fresh, request.policy, position)
+        readied = ready(fresh, request.policy, renewed.freshness)
         try:
-            updated = await self._tier.update(found.stored, fresh, self._view.admit)
+            updated = await self._tier.update(found.stored, fresh, self._view.admit, readied)
         except StoreError as error:
             warn(log, error, "%s is not updated: %s", request.key.url, error)
             return None

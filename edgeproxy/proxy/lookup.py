@@ -224,10 +224,14 @@ class Lookup:
         """Keep a response in memory, unless it is too long for that; a journal that has moved on
         is checked at its next hit."""
         entry = Entry.of(found.stored, body, found.freshness, found.checked)
-        if len(body) <= self._memory_object:
-            self._remembered.add(found.stored.target_id)
-            self._memory.put(entry)
+        self.keep(entry, found.stored.target_id)
         return entry
+
+    def keep(self, entry: Entry, target_id: bytes) -> None:
+        """Keep an entry in memory, unless its body is too long for that."""
+        if len(entry.body) <= self._memory_object:
+            self._remembered.add(target_id)
+            self._memory.put(entry)
 
     def holds(self, entry: Entry) -> bool:
         """Whether no invalidation since it was last judged concerns what is in memory."""

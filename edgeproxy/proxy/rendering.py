@@ -5,16 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from edgeproxy.proxy.wire import FRAMING, REASONS, render_head
-from edgeproxy.semantics.cache_status import vercel_cache
+from edgeproxy.cache.rows import Ready
+from edgeproxy.proxy.decide import Candidate, Hit, Validity, decide
+from edgeproxy.proxy.wire import FRAMING, REASONS, UnsafeField, render_head
+from edgeproxy.semantics.cache_control import request_directives
+from edgeproxy.semantics.cache_status import CacheStatus, vercel_cache
 from edgeproxy.semantics.conditional import not_modified_fields
 from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.tags import hidden_fields
 
 if TYPE_CHECKING:
     from edgeproxy.cache.memory import Entry
+    from edgeproxy.cache.stored import StoredResponse
     from edgeproxy.config.sites import SitePolicy
-    from edgeproxy.semantics.cache_status import CacheStatus
+    from edgeproxy.semantics.freshness import Freshness
 
 OWN_FIELDS: Final = frozenset({b"age", b"content-length"})
 """Made anew for each answer: the time in the cache, and the message's framing."""
@@ -22,16 +26,40 @@ VERCEL: Final = frozenset({b"x-vercel-cache"})
 _NONE: Final[frozenset[bytes]] = frozenset()
 
 
+_NO_DIRECTIVES: Final = request_directives(Fields())
+
+
 def visible_fields(fields: Fields, policy: SitePolicy) -> Fields:
     """The fields as readers may see them: without the origin's tags, unless debugging is on."""
     return fields.without(withheld_names(policy))
 
 
-def stored_head(entry: Entry, policy: SitePolicy) -> bytes:
-    """What all whole answers from an entry begin with. Raises `UnsafeField`."""
+def ready(stored: StoredResponse, policy: SitePolicy, freshness: Freshness) -> Ready | None:
+    """What is kept with a response in the store, so that its hits need no more than that.
+
+    None where it is no hit, as long as it is fresh, for each request that it matches and that has
+    no directives.
+    """
+    decision = decide(
+        _NO_DIRECTIVES,
+        Candidate(freshness, Validity.VALID),
+        honour=True,
+        other_variants=False,
+        uncacheable=None,
+        now=stored.response_time,
+    )
+    if stored.incomplete or not isinstance(decision, Hit):
+        return None
+    try:
+        return Ready(policy.answering, freshness, stored_head(stored, policy))
+    except UnsafeField:
+        return None
+
+
+def stored_head(stored: StoredResponse, policy: SitePolicy) -> bytes:
+    """What all whole answers from a stored response begin with. Raises `UnsafeField`."""
     hidden = hidden_fields(policy.tags)
     left_out = _left_out(hidden, debug=policy.debug_tags, vercel=policy.vercel_cache)
-    stored = entry.stored
     return render_head(stored.status, stored.reason, Fields(stored.fields), but=left_out)
 
 
@@ -66,6 +94,18 @@ def told(cache_status: CacheStatus, policy: SitePolicy | None) -> tuple[bytes, b
         cache_status.render() if policy is None or policy.cache_status else b"",
         vercel_cache(cache_status) if policy is not None and policy.vercel_cache else None,
     )
+
+
+def told_of_hit(ttl: int, policy: SitePolicy) -> tuple[bytes, bytes | None]:
+    """The same for a plain hit that stays fresh for so many seconds."""
+    return _told_of_hit(ttl, policy.cache_status, policy.vercel_cache)
+
+
+# What is stored with the same lifetime at much the same time is told alike.
+@lru_cache(maxsize=4096)
+def _told_of_hit(ttl: int, shown: bool, vercel: bool) -> tuple[bytes, bytes | None]:
+    status = CacheStatus(hit=True, ttl=ttl)
+    return status.render() if shown else b"", vercel_cache(status) if vercel else None
 
 
 def told_lines(cache_status: bytes, vercel: bytes | None) -> bytes:

@@ -138,7 +138,7 @@ class Serving:
         """What all whole answers from `entry` begin with, rendered for the first of them."""
         if entry.head is not None:
             return entry.head
-        head = stored_head(entry, policy)
+        head = stored_head(entry.stored, policy)
         self._lookup.keep_head(entry, head)
         return head
 

@@ -82,9 +82,11 @@ class Freshness(msgspec.Struct, frozen=True, gc=False):
         return _PACKED.pack(lifetime, *others[:4], _SOURCES.index(source), *others[4:])
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Freshness:
-        """The freshness that `pack` was asked for; `packed` may go on behind it."""
-        lifetime, aged, came, revalidating, on_error, source, *flags = _PACKED.unpack_from(packed)
+    def unpack(cls, packed: bytes, at: int = 0) -> Freshness:
+        """The freshness that `pack` was asked for; what it gave is in `packed` from `at` on."""
+        lifetime, aged, came, revalidating, on_error, source, *flags = _PACKED.unpack_from(
+            packed, at
+        )
         return cls(lifetime, _SOURCES[source], aged, came, revalidating, on_error, *flags)
 
     def age(self, now: float) -> float:

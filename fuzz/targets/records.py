@@ -8,15 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edgeproxy.cache.errors import UNREADABLE
-from edgeproxy.cache.layout import (
+from edgeproxy.cache.layout import read_cost, read_usage, write_usage
+from edgeproxy.cache.rows import (
+    FRONT_SIZE,
+    MIXED,
     DamagedRow,
-    read_cost,
+    mark_row,
+    mixed_row,
+    packed_stored,
+    read_marks,
     read_row,
-    read_usage,
-    write_row,
-    write_usage,
+    row_body,
+    row_vary,
+    take_row,
 )
 from edgeproxy.invalidation.ledger import _decoder as kept
 from edgeproxy.invalidation.record import Record
@@ -27,17 +34,38 @@ RECORD = msgspec.msgpack.Decoder(Record)
 
 
 def _row(data: bytes) -> None:
-    row_id, row = data[:24], data[24:]
-    try:
-        read_row(row_id, row)
-        assert zlib.crc32(row[4:]) == int.from_bytes(row[:4], "big")
-    except DamagedRow:
-        pass
-    try:
-        stored = read_row(row_id, zlib.crc32(row).to_bytes(4, "big") + row)
-    except DamagedRow:
-        return
-    assert read_row(stored.id, write_row(stored)) == stored
+    row_id, rest = data[:24], data[24:]
+    for value in (rest, _sealed(rest)):
+        vary = row_vary(value)
+        take_row(memoryview(value), vary, value[20:28])
+        row_body(value)
+        try:
+            stored = read_row(row_id, value)
+        except DamagedRow:
+            continue
+        if read_row(row_id, value) != stored:
+            # A time that is no number.
+            continue
+        marks = read_marks(row_id, value)
+        for written in (mixed_row(value), mark_row(value, marks)):
+            assert read_row(row_id, written) == stored
+            assert row_body(written) == row_body(value)
+        marked = read_row(row_id, mark_row(value, marks._replace(invalidated=9)))
+        assert marked == replace(stored, invalidated=9)
+        assert row_vary(mixed_row(value)) == MIXED
+        taken = take_row(memoryview(value), vary, value[20:28])
+        assert taken is None or vary != MIXED
+        if taken is not None:
+            assert packed_stored(taken.packed) == stored
+            assert taken.mark.known(memoryview(value))
+            assert taken.body is None or zlib.crc32(taken.body) == taken.mark.crc
+
+
+def _sealed(rest: bytes) -> bytes:
+    """A row with that behind its checksum."""
+    lengths = [int.from_bytes(rest[at : at + 4], "big") for at in (0, 4)]
+    checksum = zlib.crc32(rest[: FRONT_SIZE - 4 + sum(lengths)])
+    return checksum.to_bytes(4, "big") + rest
 
 
 def _usage(data: bytes) -> None:

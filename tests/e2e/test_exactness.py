@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,14 @@ SECONDS = float(os.environ.get("STORM_SECONDS", "2"))
 
 
 @pytest.mark.parametrize(
-    ("store", "seed", "faults", "killing"),
+    ("store", "memory", "seed", "faults", "killing"),
     [
-        ("lmdb", 1, Faults(refused=0.02, dropped=0.02, cut=0.01), True),
-        ("memory:", 2, Faults(), False),
-        ("redis", 3, Faults(refused=0.02), False),
+        ("lmdb", SMALL["memory"], 1, Faults(refused=0.02, dropped=0.02, cut=0.01), True),
+        ("lmdb", {"max_bytes": 1}, 5, Faults(), False),
+        ("memory:", SMALL["memory"], 2, Faults(), False),
+        ("redis", SMALL["memory"], 3, Faults(refused=0.02), False),
     ],
-    ids=["lmdb", "memory", "redis"],
+    ids=["lmdb", "lmdb-alone", "memory", "redis"],
 )
 async def test_nothing_older_than_a_purge_and_nothing_wrong_is_ever_served(
     origin: ScriptedOrigin,
@@ -30,16 +32,17 @@ async def test_nothing_older_than_a_purge_and_nothing_wrong_is_ever_served(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     store: str,
+    memory: dict[str, Any],
     seed: int,
     faults: Faults,
     killing: bool,
 ) -> None:
     site = Site(Draw(seed), pages=20, faults=faults)
     origin.otherwise(site.answer)
-    url, config = None if store == "lmdb" else store, SMALL
+    url, config = None if store == "lmdb" else store, SMALL | {"memory": memory}
     if store == "redis":
         redis: RedisServer = request.getfixturevalue("redis_server")
-        url, config = redis.url(), SMALL | {"store": SMALL["store"] | {"state_dir": str(tmp_path)}}
+        url, config = redis.url(), config | {"store": SMALL["store"] | {"state_dir": str(tmp_path)}}
     edge = await start_edge(origin, workers=2, store=url, config=config, site=SITE)
     storm = Storm(edge, site, seed)
     await storm.rage(SECONDS, killing=killing)

@@ -38,11 +38,15 @@ class Watch:
         return self._seen - before
 
 
-@pytest.fixture
-async def shop(tmp_path: Path, origin: ScriptedOrigin) -> AsyncIterator[ServedEdge]:
+@pytest.fixture(
+    params=[pytest.param({}, id="memory"), pytest.param({"max_bytes": 1}, id="store-alone")]
+)
+async def shop(
+    tmp_path: Path, origin: ScriptedOrigin, request: pytest.FixtureRequest
+) -> AsyncIterator[ServedEdge]:
     clock = Time()
     clock.now += 0.25
-    async with running(tmp_path, origin, clock=clock) as edge:
+    async with running(tmp_path, origin, clock=clock, config={"memory": request.param}) as edge:
         yield edge
 
 

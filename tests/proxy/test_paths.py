@@ -12,6 +12,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from edgeproxy.proxy import fast
 from edgeproxy.proxy.server import EdgeServer
 from tests.kit import Answer
@@ -21,12 +23,10 @@ from tests.proxy.twins import BOTH
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from tests.kit import ScriptedOrigin
     from tests.proxy.twins import Twin
 
-REQUESTS = int(os.environ.get("PATHS_REQUESTS", "800"))
+REQUESTS = int(os.environ.get("PATHS_REQUESTS", "500"))
 SEED = int(os.environ.get("PATHS_SEED", "1"))
 AT_ONCE = 32
 ALONE = 2
@@ -222,11 +222,19 @@ async def answered(port: int, sent: bytes, cuts: tuple[int, ...]) -> bytes:
         writer.transport.abort()
 
 
+@pytest.mark.parametrize(
+    "memory", [pytest.param({}, id="memory"), pytest.param({"max_bytes": 1}, id="store")]
+)
 @BOTH
 async def test_both_ways_answer_alike(
-    tmp_path: Path, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch, twin: Twin
+    tmp_path: Path,
+    origin: ScriptedOrigin,
+    monkeypatch: pytest.MonkeyPatch,
+    twin: Twin,
+    memory: dict[str, int],
 ) -> None:
-    """Byte for byte: whatever a client sends, alone, twice, in pieces, before something else."""
+    """Byte for byte: whatever a client sends, alone, twice, in pieces, before something else;
+    out of memory, and out of the store where memory has no room."""
     chance = random.Random(SEED)
     limits = {"header_timeout": 1.0, "body_idle_timeout": 0.5, "keepalive_timeout": 2.0}
     for target, answer in PAGES.items():
@@ -235,19 +243,30 @@ async def test_both_ways_answer_alike(
     site = {"varnish": {"networks": []}, "cache": {"request_cache_control": "honour"}}
     seen: Counter[str] = Counter()
     async with running(
-        tmp_path, origin, clock=Time(), site=site, config={"limits": limits}
+        tmp_path,
+        origin,
+        clock=Time(),
+        site=site,
+        config={"limits": limits, "memory": memory},
     ) as shop:
         full = EdgeServer(shop.edge._handler.handle, shop.config.limits, clock=shop.clock)
         listener = await asyncio.get_running_loop().create_server(full, "127.0.0.1", 0)
         around = listener.sockets[0].getsockname()[1]
         through = int(shop.url.rpartition(":")[2])
-        send, sent_fast = shop.edge._fast._send, Counter[bool]()
+        send, take = shop.edge._fast._send, shop.edge._fast._shelf.answer
+        sent_fast, taken = Counter[bool](), Counter[bool]()
 
         def counting(*arguments: Any, **options: Any) -> None:
             sent_fast[True] += 1
             send(*arguments, **options)
 
+        def taking(*arguments: Any) -> Any:
+            answer = take(*arguments)
+            taken[answer is not None] += 1
+            return answer
+
         monkeypatch.setattr(shop.edge._fast, "_send", counting)
+        monkeypatch.setattr(shop.edge._fast._shelf, "answer", taking)
         monkeypatch.setattr(fast, "scan", twin.scan)
         monkeypatch.setattr(fast, "values", twin.values)
 
@@ -279,3 +298,5 @@ async def test_both_ways_answer_alike(
     origin.complaints.clear()
     assert {"200", "304", "400", "404", "421"} <= set(seen), seen
     assert sent_fast[True] > REQUESTS / 4, "the fast path is what is tested"
+    if memory:
+        assert taken[True] > REQUESTS / 4, "and so is the store"

@@ -32,7 +32,7 @@ def test_edgeproxy_is_given_a_good_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setup", "workers", "memory"), [("store-only", 1, 1), ("two-workers", 2, 128 << 20)]
+    ("setup", "workers", "memory"), [("store-only", 1, 1), ("two-workers", 2, 48 << 20)]
 )
 def test_edgeproxy_s_other_setups(setup: str, workers: int, memory: int, tmp_path: Path) -> None:
     assert setup in EDGE.setups

@@ -2,9 +2,9 @@
 
 A fresh hit of the fast path costs a worker a tenth or less of what any other request does, and does
 not come here. The others may take all of the processor that hits leave; while hits would use all of
-it themselves, they get a share (`limits.miss_share`). So, in each round of the event loop, the next
-request in line gets in where the round has had no hit, or where the share has something left
-(`Balance`). No more than `limits.max_requests` are inside at once.
+it themselves, they get a share (`limits.miss_share`). So, while there are hits, in each round of
+the event loop the next request in line gets in where the round has had none, or where the share has
+something left (`Balance`). No more than `limits.max_requests` are inside at once.
 
 What finds no place for `PATIENCE` seconds is refused, and that is paced in the same way: clients
 who ask again at once would take the processor by being refused.
@@ -13,6 +13,7 @@ who ask again at once would take the processor by being refused.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ MOST_SAVED: Final = 0.005
 MOST_OWED: Final = 0.05
 """Seconds of the share that can be saved up, or taken in advance."""
 
+_CALM: Final = 0.25
+"""Seconds without a hit after which nobody has to wait for hits."""
 _PIECE: Final = 0.001
 """Seconds of the share that another one gets in for; what that will cost is not known before."""
 _MOST_AT_ONCE: Final = 4
@@ -118,7 +121,9 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._balance = Balance()
         self._meter = spent
-        self._spent, self._hits = spent(), 0
+        self._spent, self._hits = 0.0, 0
+        self._hit_at = -math.inf
+        """When the last hit was noticed."""
         # Rounds in which something is still done for a request that has begun or ended.
         self._mixed = 0
         self._let_in_at = 0.0
@@ -139,6 +144,10 @@ class Admission:
 
     async def __aenter__(self) -> None:
         if not self._looking and self.has_room():
+            now = asyncio.get_running_loop().time()
+            if self._is_calm(now):
+                self.enter()
+                return
             # The first one in this round; `_look` ends it.
             self._settle()
             if self._balance.saved > 0:
@@ -179,6 +188,15 @@ class Admission:
         if self._line:
             self._look_soon()
 
+    def _is_calm(self, now: float) -> bool:
+        """Whether there has been no hit for a while."""
+        if self._count_hits() != self._hits:
+            if now >= self._hit_at + _CALM:
+                # What was spent until now was not spent beside hits.
+                self._spent, self._hits = self._meter(), self._count_hits()
+            self._hit_at = now
+        return now >= self._hit_at + _CALM
+
     def has_room(self) -> bool:
         """Whether one more may be inside."""
         return self.inside < self._limits.max_requests
@@ -196,10 +214,12 @@ class Admission:
             self._timer.cancel()
             self._timer = None
         loop = asyncio.get_running_loop()
-        now, hits, line = loop.time(), self._settle(), self._line
+        now, line = loop.time(), self._line
+        calm = self._is_calm(now)
+        hits = 0 if calm else self._settle()
         while line and (line[0].turn.done() or line[0].until <= now):
             self._late.append(line.popleft().turn)
-        for _ in range(self._room_beside(hits, now)):
+        for _ in range(self.waiting if calm else self._room_beside(hits, now)):
             self._let_one_in(now)
             self._refuse_one()
         if self._late or (line and self.has_room()):

@@ -175,10 +175,36 @@ async def test_while_hits_take_all_of_the_processor_the_others_have_their_share(
     await machine.stop()
 
 
-async def test_without_hits_the_others_get_in_with_each_round() -> None:
+async def test_without_hits_nobody_waits() -> None:
+    entrance = an_admission()
+    requests = [Request(entrance) for _ in range(50)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert all(each.inside.is_set() for each in requests)
+    for each in requests:
+        each.end.set()
+        await each.task
+
+
+async def test_when_there_are_no_more_hits_all_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "LEAST_OFTEN", 1e9)
+    machine = Machine(50, 40, miss_share=0.0)
+    await machine.run(100)
+    assert machine.served < 20
+    monkeypatch.setattr(admission, "_CALM", 0.0)
+    await machine.run(5)
+    assert machine.served > 50
+    await machine.stop()
+
+
+async def test_between_hits_the_others_get_in_with_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "_CALM", 1e9)
     machine = Machine(50, 0)
+    machine.hits = 1
     await machine.run(50)
-    assert machine.served > 100
+    assert 100 < machine.served < 250
     await machine.stop()
 
 
@@ -186,7 +212,9 @@ async def test_new_connections_are_taken_in_before_others_get_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admission, "_BETWEEN", 1e9)
+    monkeypatch.setattr(admission, "_CALM", 1e9)
     machine = Machine(50, 0)
+    machine.hits = 1
     await machine.run(20)
     before = machine.served
     await machine.run(100, connections=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.evict import DROPPED_BUSTERS, DROPPED_VARIANTS
@@ -64,36 +63,10 @@ if TYPE_CHECKING:
     from edgeproxy.invalidation.jobs import Job
     from edgeproxy.invalidation.selectors import Selector
     from edgeproxy.proxy.access import AccessSink
+    from edgeproxy.proxy.place import Place
     from edgeproxy.proxy.pool import PoolState
     from edgeproxy.proxy.purging import Purger
     from edgeproxy.proxy.refused import Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a worker finds what it shares with the others of its node."""
-
-    worker: int
-    """Its number, from 0."""
-    directory: Path
-    """The state directory: journal and store."""
-    runtime_dir: Path
-    """A folder that this edge alone can enter."""
-    journal_id: bytes
-    head: memoryview
-    """64 bytes: the journal's head."""
-    filters: Sequence[memoryview]
-    """Each worker's counters of fetches in flight."""
-    remembered: memoryview
-    """The slots of `RememberedTargets`."""
-    tallies: Sequence[memoryview]
-    """Each worker's counts of what it did not store, and whom it refused."""
-    verdicts: memoryview
-    """What checks say of the origins."""
-    files: int
-    """How many files it may have open."""
-    on_damage: Callable[[str], None] | None = None
-    """Told, by any thread, what is damaged of what is in `directory`."""
 
 
 class Edge:

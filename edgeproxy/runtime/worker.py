@@ -21,7 +21,8 @@ from edgeproxy.admin.state import WorkerState
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.model import Config
-from edgeproxy.proxy.edge import Edge, Place
+from edgeproxy.proxy.edge import Edge
+from edgeproxy.proxy.place import Place
 from edgeproxy.runtime import control, logs
 from edgeproxy.runtime.access_log import AccessLog
 from edgeproxy.runtime.listening import Listening, file_limit

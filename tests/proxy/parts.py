@@ -16,7 +16,8 @@ from edgeproxy.invalidation.journal import LocalJournal
 from edgeproxy.invalidation.picking import picked
 from edgeproxy.invalidation.selectors import Mode, Selector
 from edgeproxy.invalidation.service import Caller
-from edgeproxy.proxy.edge import Edge, Place
+from edgeproxy.proxy.edge import Edge
+from edgeproxy.proxy.place import Place
 from edgeproxy.proxy.request import EdgeRequest
 from edgeproxy.runtime.listening import Listening
 from edgeproxy.runtime.shared import SharedBlock

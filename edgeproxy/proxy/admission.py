@@ -61,7 +61,7 @@ class Overloaded(EdgeError):
     def __init__(self, *, waited: bool) -> None:
         """`waited`: in line; if not, that was full."""
         super().__init__("more is asked for than can be served right now")
-        # Who is refused at once would ask again at once. New connections are taken one in a round.
+        # Who is refused at once would ask again at once. Of new connections, a round takes a few.
         self.ends_connection = not waited
 
 
@@ -237,7 +237,7 @@ class Admission:
             # A round with very many of them has room for more than one.
             return 1 + int(saved / _PIECE) if saved > 0 else int(waited >= LEAST_OFTEN)
         if made != self._connections:
-            # There may be more behind it, which may want hits: an event loop takes one in a round.
+            # There may be more behind it, which may want hits: a round takes no more than a few.
             return int(waited >= _BETWEEN)
         # What is done in rows costs less; but the next hit may come at any moment.
         self._quiet += 1

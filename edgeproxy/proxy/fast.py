@@ -24,7 +24,7 @@ from edgeproxy.proxy.decide import Hit
 from edgeproxy.proxy.deciding import Unanswered
 from edgeproxy.proxy.fast_answer import CHOICES, Answer, some_fields
 from edgeproxy.proxy.fast_store import Known, Recent, Shelf
-from edgeproxy.proxy.intake import peer_address, scheme_of
+from edgeproxy.proxy.intake import address_of, scheme_of
 from edgeproxy.proxy.scanning import all_fields, scan, values
 from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
 from edgeproxy.semantics.forwarding import client_address
@@ -377,5 +377,4 @@ class FastPath:
 
 
 def _address(transport: asyncio.Transport) -> str:
-    name = transport.get_extra_info("peername")
-    return peer_address(str(name[0]) if isinstance(name, tuple) else name or None)
+    return address_of(transport.get_extra_info("peername"))

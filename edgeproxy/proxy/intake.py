@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from edgeproxy.config.addresses import within
 from edgeproxy.proxy.decide import LOOKED_UP
@@ -157,6 +157,11 @@ def _upgrade(sent: Fields, version: str) -> bytes:
     if not upgrade_requested(sent, version):
         return b""
     return b", ".join(list_members(sent.get_all(b"upgrade")))
+
+
+def address_of(peername: Any) -> str:
+    """The address in what a socket gives as the name of its peer; a Unix socket's has none."""
+    return peer_address(str(peername[0]) if isinstance(peername, tuple) else None)
 
 
 # Connections come in numbers from the same clients, and reading an address takes its time.

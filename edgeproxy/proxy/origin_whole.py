@@ -87,8 +87,6 @@ def scan_response_slowly(data: bytes, max_bytes: int, max_fields: int, /) -> Sca
 
 
 try:
-    from edgeproxy.proxy import _scan
+    from edgeproxy.proxy._scan import scan_response
 except ImportError:
     scan_response = scan_response_slowly
-else:
-    scan_response = _scan.scan_response

@@ -106,11 +106,10 @@ def _stripped(value: bytes | None) -> bytes | None:
 
 
 try:
-    from edgeproxy.proxy import _scan
+    from edgeproxy.proxy._scan import scan as scan
+    from edgeproxy.proxy._scan import values as values
 except ImportError:
     scan, values = scan_slowly, values_slowly
-else:
-    scan, values = _scan.scan, _scan.values
 
 COMPILED: Final = scan is not scan_slowly
 """Whether the compiled code is there."""

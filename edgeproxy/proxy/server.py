@@ -14,7 +14,7 @@ from aiohttp.http import HttpRequestParser
 
 from edgeproxy.proxy.crowd import Capacity, Crowd
 from edgeproxy.proxy.incoming import Incoming
-from edgeproxy.proxy.intake import peer_address
+from edgeproxy.proxy.intake import address_of
 from edgeproxy.proxy.light import LightProtocol
 from edgeproxy.proxy.newcomer import Newcomer, Waiting
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
@@ -107,7 +107,7 @@ class EdgeServer(web.Server):
         patience = FRESH_GRACE if self.draining else self.limits.header_timeout
         deadline = self._loop.time() + patience
         newcomer = Newcomer(self, sock, peer, deadline)
-        client = _client(peer)
+        client = address_of(peer)
         if self.crowd.has_room(client):
             self._welcome(newcomer, self.fast)
         else:
@@ -250,7 +250,7 @@ class EdgeServer(web.Server):
         self._enter(cast("EdgeProtocol", handler), transport)
 
     def _enter(self, protocol: _Connection, transport: asyncio.Transport | Newcomer) -> bool:
-        address = _client(transport.get_extra_info("peername"))
+        address = address_of(transport.get_extra_info("peername"))
         self._open[protocol] = address
         self._quiet.clear()
         return self.crowd.enter(address)
@@ -328,7 +328,3 @@ class EdgeServer(web.Server):
     def _over(self, task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
         self._check_quiet()
-
-
-def _client(peer: Any) -> str:
-    return peer_address(str(peer[0]) if isinstance(peer, tuple) else None)

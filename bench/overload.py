@@ -3,9 +3,9 @@
 Hits alone, and beside a flood, in turns: of three times as many clients that ask for hits; of
 misses, each of a URL of its own, and of POSTs, by a thousand clients that ask again at once, at an
 origin that answers at once and at one that takes 200 ms; of clients that make a connection for each
-hit, or for each miss. The edge has one worker and a core; the rest is on another one. What is told
-is the median of the turns, and what is kept for each second of the edge's processor time, too: on a
-machine with other work it is not the edge alone that decides.
+hit, or for each miss. The edge has one worker and a core; the rest is on another one. The flood is
+halted for the hits alone, so that both are measured within seconds of each other: what a processor
+does in a second changes with what else the machine has to do. Told is the median of the turns.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,15 +45,15 @@ if TYPE_CHECKING:
 PAGES = 200
 HIT_CONNECTIONS = 128
 ORIGIN_CONNECTIONS = 4096
-SETTLES = 2.0
+SETTLES = 1.0
+"""Seconds until a flood is at its height; and until it is over, once it has been halted."""
 _LUA = """
 local prefix, method, count = "%s", "%s", %d
 local seed = %d
 init = function() math.randomseed(seed) end
 request = function() return wrk.format(method, prefix .. math.random(count)) end
 """
-_RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
-_COUNT = re.compile(r"(\d+) requests in ([\d.]+)s")
+_COUNT = re.compile(r"(\d+) requests in ([\d.]+)(s|m)")
 _FAILED = re.compile(r"Non-2xx or 3xx responses: (\d+)")
 
 
@@ -70,17 +71,18 @@ class Flood:
 
 _CLOSE = ("Connection: close",)
 HITS = Flood("hits", "/page/", urls=PAGES, connections=HIT_CONNECTIONS)
+MORE_HITS = Flood("more-hits", "/page/", urls=PAGES, connections=3 * HIT_CONNECTIONS)
 FLOODS = (
     Flood("misses", "/miss/"),
     Flood("posts", "/post/", method="POST"),
     Flood("connections", "/page/", urls=PAGES, fields=_CLOSE, connections=200),
     Flood("connections-misses", "/miss/", fields=_CLOSE, connections=200),
+    MORE_HITS,
 )
 SLOW_FLOODS = (
     Flood("slow-misses", "/miss/"),
     Flood("slow-posts", "/post/", method="POST"),
 )
-MORE_HITS = Flood("more-hits", "/page/", urls=PAGES, connections=3 * HIT_CONNECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +149,21 @@ class Wrk:
             pinned(command, core), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
+    def halt(self) -> None:
+        """Ask for nothing more, and read nothing, until told to `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Ask again."""
+        self._process.send_signal(signal.SIGCONT)
+
     def end(self) -> Told:
         """Wait for its end."""
         output, errors = self._process.communicate()
         count = _COUNT.search(output)
         if count is None:
             raise BenchError(f"wrk failed:\n{output}{errors}")
-        requests, seconds = int(count[1]), float(count[2])
+        requests, seconds = int(count[1]), float(count[2]) * (60 if count[3] == "m" else 1)
         failed = _FAILED.search(output)
         refused = int(failed[1]) if failed else 0
         return Told((requests - refused) / seconds, refused / seconds)
@@ -162,14 +172,20 @@ class Wrk:
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=4, help="of each turn")
-    parser.add_argument("--turns", type=int, default=5, help="how many of each kind")
+    parser.add_argument("--seconds", type=int, default=2, help="of hits in each half of a turn")
+    parser.add_argument("--turns", type=int, default=9, help="how many for each flood")
+    parser.add_argument("--only", help="the floods with these names, separated by commas")
     parser.add_argument("--folder", default=fast_folder(), help="where the store is put")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="edgeproxy-bench-", dir=arguments.folder) as name:
             bench = Bench(Path(name), arguments.seconds, arguments.turns)
-            found = [bench.measure(QUICK_ORIGIN, FLOODS), bench.measure(SLOW_ORIGIN, SLOW_FLOODS)]
+            only = arguments.only.split(",") if arguments.only else None
+            found = [
+                bench.measure(origin, chosen)
+                for origin, floods in ((QUICK_ORIGIN, FLOODS), (SLOW_ORIGIN, SLOW_FLOODS))
+                if (chosen := [flood for flood in floods if not only or flood.name in only])
+            ]
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -208,29 +224,30 @@ class Bench:
             edge.get_all(f"/page/{page}" for page in range(1, PAGES + 1))
             Wrk(edge, folder, HITS, SETTLES, self._other).end()
             kept = {flood.name: asdict(self._beside(edge, folder, flood)) for flood in floods}
-            kept[MORE_HITS.name] = asdict(self._more(edge, folder))
             return {"origin": origin.name, "floods": kept, "refused": _refused(edge)}
 
     def _beside(self, edge: Running, folder: Path, flood: Flood) -> Kept:
+        if flood is MORE_HITS:
+            return self._more(edge, folder)
         turns = []
+        seconds = self._turns * 2 * (self._seconds + 2 * SETTLES)
+        running = Wrk(edge, folder, flood, seconds, self._other)
         for _ in range(self._turns):
-            alone = self._hits(edge, folder, HITS)
-            seconds = self._seconds + 2 * SETTLES
-            running = Wrk(edge, folder, flood, seconds, self._other)
             time.sleep(SETTLES)
             beside = self._hits(edge, folder, HITS)
-            turns.append((alone, beside, running.end()))
+            running.halt()
+            # What it has asked for is answered, until nobody reads the answers.
             time.sleep(2 * SETTLES)
-        return _medians(turns)
+            turns.append((self._hits(edge, folder, HITS), beside))
+            running.go_on()
+        return _medians(turns, running.end())
 
     def _more(self, edge: Running, folder: Path) -> Kept:
-        nothing = Told(0.0, 0.0)
-        return _medians(
-            [
-                (self._hits(edge, folder, HITS), self._hits(edge, folder, MORE_HITS), nothing)
-                for _ in range(self._turns)
-            ]
-        )
+        turns = [
+            (self._hits(edge, folder, HITS), self._hits(edge, folder, MORE_HITS))
+            for _ in range(self._turns)
+        ]
+        return _medians(turns, Told(0.0, 0.0))
 
     def _hits(self, edge: Running, folder: Path, hits: Flood) -> Turn:
         before, since = edge.cpu_seconds(), time.monotonic()
@@ -241,18 +258,18 @@ class Bench:
         return Turn(told.answered, told.refused, cpu)
 
 
-def _medians(turns: list[tuple[Turn, Turn, Told]]) -> Kept:
+def _medians(turns: list[tuple[Turn, Turn]], flood: Told) -> Kept:
     return Kept(
-        alone=median(alone.hits for alone, _, _ in turns),
-        beside=median(beside.hits for _, beside, _ in turns),
-        kept=median(beside.hits / alone.hits for alone, beside, _ in turns),
+        alone=median(alone.hits for alone, _ in turns),
+        beside=median(beside.hits for _, beside in turns),
+        kept=median(beside.hits / alone.hits for alone, beside in turns),
         kept_of_processor=median(
-            beside.of_processor / alone.of_processor for alone, beside, _ in turns
+            beside.of_processor / alone.of_processor for alone, beside in turns
         ),
-        hits_refused=median(beside.refused for _, beside, _ in turns),
-        flood_answered=median(flood.answered for _, _, flood in turns),
-        flood_refused=median(flood.refused for _, _, flood in turns),
-        edge_cpu=median(beside.cpu for _, beside, _ in turns),
+        hits_refused=median(beside.refused for _, beside in turns),
+        flood_answered=flood.answered,
+        flood_refused=flood.refused,
+        edge_cpu=median(beside.cpu for _, beside in turns),
     )
 
 

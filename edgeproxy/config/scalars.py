@@ -244,6 +244,9 @@ Size = Annotated[
     AfterValidator(_at_least_one),
     Kind("size", "64MiB", _quoted(format_size)),
 ]
+SizeLimit = Annotated[
+    int, PlainValidator(parse_size), Kind("size, 0 for none", "64MiB", _quoted(format_size))
+]
 Duration = Annotated[float, PlainValidator(parse_duration), _duration]
 Timeout = Annotated[float, PlainValidator(parse_duration), AfterValidator(_some_time), _duration]
 ListenAddress = Annotated[

@@ -290,6 +290,12 @@ class Limits(Section):
     max_fields: Annotated[scalars.Count, Field(le=10_000)] = Field(
         default=128, description="most header fields in a request"
     )
+    body_bytes: scalars.SizeLimit = Field(
+        default=16 * GIB,
+        description="longest body of a request: one that is, or grows, longer is refused (413); "
+        "0: no limit",
+        examples=["100MiB"],
+    )
     header_timeout: scalars.Timeout = Field(
         default=10.0,
         description="how long a reader may take to send a request's head",

@@ -23,6 +23,15 @@ class RequestBodyLate(EdgeError):
     detail = "request-body-timeout"
 
 
+class RequestBodyTooLarge(EdgeError):
+    """The body has grown longer than `limits.body_bytes`; where the next request would begin is not
+    known."""
+
+    status = 413
+    detail = "body-too-large"
+    ends_connection = True
+
+
 def content_length(request: Incoming) -> int | None:
     """The length that the request's Content-Length gives; None where there is none."""
     value = request.fields.get(b"content-length")
@@ -33,8 +42,8 @@ async def request_body(request: Incoming) -> AsyncIterator[bytes]:
     """The body as it comes in, no faster than it is taken.
 
     A client that waits for 100 Continue gets it when the first piece is asked for, unless it has
-    begun to send or the answer has. Raises `RequestBodyLate`, `BadRequest` when the framing is
-    broken, and ConnectionError when the client is gone or has had its answer.
+    begun to send or the answer has. Raises `RequestBodyLate`, `RequestBodyTooLarge`, `BadRequest`
+    when the framing is broken, and ConnectionError when the client is gone or has had its answer.
     """
     protocol, content = request.protocol, request.body
     if content is None:

@@ -46,9 +46,13 @@ _REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 # RFC 9112 7.1: chunk-size [ chunk-ext ] CRLF. Extensions are left to the parser.
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t;\r]")
 _MAX_CHUNK_LINE: Final = 4096
+# RFC 9112 7.1.1: nobody reads extensions, so of all that a body's lines have beyond a plain size,
+# there may be no more than its data makes up for, and so much.
+_MAX_EXTENSIONS: Final = 16384
+_PLAIN_LINE: Final = 16
 _MAX_TRAILERS: Final = 16384
-# The longest body that is believed: a number that no other's float or integer would round or cut.
-_MAX_CONTENT_LENGTH: Final = 2**53
+# The longest body that is ever taken: a number that no other's float or integer would round or cut.
+_LONGEST_BODY: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,13 @@ def too_large(beginning: bytes, limit: int) -> Refused:
     return Refused(431, "head-too-large")
 
 
+class BodyTooLarge(Refused):
+    """A body is, or grows, longer than one may be."""
+
+    def __init__(self) -> None:
+        super().__init__(413, "body-too-large")
+
+
 class LengthBody:
     """A body of a known length (RFC 9112 6.2)."""
 
@@ -139,13 +150,16 @@ class LengthBody:
 class ChunkedBody:
     """Finds the end of a chunked body (RFC 9112 7.1); whether it is well-formed, the parser says.
 
-    `take` raises `Refused` on lines and trailers that are longer than anybody needs.
+    `take` raises `Refused` on lines and trailers that are longer than anybody needs, and
+    `BodyTooLarge` as soon as a chunk is announced with which there are more than `most` bytes.
     """
 
-    __slots__ = ("_left", "_line", "_trailers", "done", "trailed")
+    __slots__ = ("_extensions", "_left", "_line", "_room", "_trailers", "done", "trailed")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _LONGEST_BODY) -> None:
         self._left = 0
+        self._room = most
+        self._extensions = 0
         self._line = b""
         self._trailers: int | None = None
         self.done = False
@@ -185,6 +199,12 @@ class ChunkedBody:
         if match is None:
             raise Refused(400, "bad-chunk")
         size = int(match[1], 16)
+        self._extensions = max(0, self._extensions + len(line) - _PLAIN_LINE - 2 * size)
+        if self._extensions > _MAX_EXTENSIONS:
+            raise Refused(400, "chunk-extensions-too-large")
+        self._room -= size
+        if self._room < 0:
+            raise BodyTooLarge
         if size:
             self._left = size + 2  # and the CRLF behind it
         else:
@@ -213,8 +233,12 @@ def expects_continue(message: RawRequestMessage) -> bool:
     return True
 
 
-def body_framing(message: RawRequestMessage) -> LengthBody | ChunkedBody | None:
-    """How the body ends (RFC 9112 6.3); None where there is none. Raises `Refused`."""
+def body_framing(message: RawRequestMessage, max_bytes: int = 0) -> LengthBody | ChunkedBody | None:
+    """How the body ends (RFC 9112 6.3); None where there is none. Raises `Refused`.
+
+    `max_bytes`: the longest that is taken; 0: any that can be counted.
+    """
+    most = min(max_bytes or _LONGEST_BODY, _LONGEST_BODY)
     coding = message.headers.get(hdrs.TRANSFER_ENCODING)
     if coding is not None:
         if message.version.minor == 0:
@@ -222,8 +246,8 @@ def body_framing(message: RawRequestMessage) -> LengthBody | ChunkedBody | None:
             raise Refused(400, "transfer-encoding-in-http10")
         if coding.strip(" \t").lower() != "chunked":
             raise Refused(501, "transfer-encoding-unknown")
-        return ChunkedBody()
+        return ChunkedBody(most)
     length = int(message.headers.get(hdrs.CONTENT_LENGTH, "0"))
-    if length > _MAX_CONTENT_LENGTH:
-        raise Refused(400, "content-length-too-large")
+    if length > most:
+        raise BodyTooLarge
     return LengthBody(length) if length else None

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgeproxy.proxy.framing import asks_to_close, body_framing, expects_continue, read_head
+from edgeproxy.proxy.body import RequestBodyTooLarge
+from edgeproxy.proxy.framing import (
+    BodyTooLarge,
+    asks_to_close,
+    body_framing,
+    expects_continue,
+    read_head,
+)
 from edgeproxy.proxy.refused import Refused
 from edgeproxy.semantics.errors import BadRequest
 
@@ -13,6 +20,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
     from aiohttp.http_parser import HttpParser
 
+    from edgeproxy.config.server import Limits
     from edgeproxy.proxy.framing import ChunkedBody, LengthBody
 
 
@@ -27,9 +35,9 @@ class Parsed(NamedTuple):
     """The client waits to be told to send the body (RFC 9110 10.1.1)."""
 
 
-def parse_head(parser: HttpParser[RawRequestMessage], raw: bytes, max_fields: int) -> Parsed:
+def parse_head(parser: HttpParser[RawRequestMessage], raw: bytes, limits: Limits) -> Parsed:
     """Parse a whole head. Raises `Refused`."""
-    head = read_head(raw, max_fields)
+    head = read_head(raw, limits.max_fields)
     try:
         messages, _, _ = parser.feed_data(head.parsable)
     except Exception as error:
@@ -38,7 +46,7 @@ def parse_head(parser: HttpParser[RawRequestMessage], raw: bytes, max_fields: in
     if len(messages) != 1:
         raise Refused(400, "bad-request")
     message, payload = messages[0]
-    framing, expects = body_framing(message), expects_continue(message)
+    framing, expects = body_framing(message, limits.body_bytes), expects_continue(message)
     if payload.is_eof() != (framing is None):
         raise Refused(400, "bad-request")
     if asks_to_close(message):
@@ -73,8 +81,10 @@ class ArrivingBody:
     def feed(self, data: bytes) -> int:
         """Take what belongs to the body, and say how much that is.
 
-        A body that is not what it says is broken off for whoever reads it, with `BadRequest`.
+        A body that is not what it says is broken off for whoever reads it, with `BadRequest`; one
+        that grows beyond what is taken, with `RequestBodyTooLarge`.
         """
+        fault: Exception = BadRequest("bad-body")
         parser, payload, framing = self._parser, self._payload, self._framing
         try:
             used = framing.take(data)
@@ -89,11 +99,13 @@ class ArrivingBody:
                 self.over = True
                 # The parser would take trailers for fields of the request behind them.
                 self.broken = framing.trailed
+        except BodyTooLarge:
+            agreed, fault = False, RequestBodyTooLarge("the request's body is too large")
         except Exception:
             agreed = False
         if agreed:
             return used
         # Where this body ends, and the next request begins, can't be known any more.
         self.broken = True
-        payload.set_exception(BadRequest("bad-body"))
+        payload.set_exception(fault)
         return len(data)

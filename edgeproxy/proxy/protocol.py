@@ -286,9 +286,7 @@ class EdgeProtocol(RequestHandler):
     def _accept(self, raw: bytes) -> None:
         """Parse a whole head and wake the handler. Raises `Refused`."""
         assert self._parser is not None
-        message, payload, self._body, expects = parse_head(
-            self._parser, raw, self.limits.max_fields
-        )
+        message, payload, self._body, expects = parse_head(self._parser, raw, self.limits)
         self._payload = payload
         self._begin()
         self.continue_due = expects and self._body is not None

@@ -17,7 +17,7 @@ REFUSALS: Final = (
     *("connections-full", "files-low", "too-many-connections", "idle-closed"),
     *("overloaded", "origin-queue-full", "out-of-files", "too-many-waiters", "too-many-rules"),
     *("head-timeout", "head-too-large", "target-too-long", "too-many-fields"),
-    *("request-body-timeout", "reader-too-slow", "reader-stalled"),
+    *("request-body-timeout", "body-too-large", "reader-too-slow", "reader-stalled"),
     *("bad-request", "unknown-host", "method-not-allowed", "version-not-supported"),
 )
 """What clients were kept from; most are what `detail` says."""

@@ -36,7 +36,7 @@ def _taken(pieces: list[bytes]) -> tuple[int, bool] | str:
             if body.done:
                 break
     except Refused as refused:
-        assert refused.status == 400
+        assert refused.status in (400, 413)
         return refused.detail
     return total, body.done
 

@@ -16,7 +16,12 @@ SITE = {
     "key": {"ignore_tracking": True},
     "timeouts": {"first_byte": "3s", "between_bytes": "3s"},
 }
-LIMITS = {"header_timeout": "2s", "body_idle_timeout": "3s", "keepalive_timeout": "4s"}
+LIMITS = {
+    "header_timeout": "2s",
+    "body_idle_timeout": "3s",
+    "keepalive_timeout": "4s",
+    "body_bytes": "1MiB",
+}
 NUMBERS = count()
 
 # What differs between any two requests, or is no part of what a page is made of.

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.proxy.framing import ChunkedBody, LengthBody, check_beginning, read_head
+from edgeproxy.proxy.framing import (
+    BodyTooLarge,
+    ChunkedBody,
+    LengthBody,
+    check_beginning,
+    read_head,
+)
 from edgeproxy.proxy.refused import Refused
 
 REST = b" HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -87,6 +93,24 @@ def taken(body: LengthBody | ChunkedBody, wire: bytes, data: st.DataObject) -> i
 def test_a_chunk_without_a_proper_size_is_refused(size: bytes) -> None:
     with pytest.raises(Refused, match="400 bad-chunk"):
         ChunkedBody().take(size + b"\r\n")
+
+
+def test_a_body_ends_before_the_chunk_that_makes_it_too_large() -> None:
+    body = ChunkedBody(10)
+    body.take(b"4\r\nabcd\r\n6\r\nabcdef\r\n")
+    with pytest.raises(BodyTooLarge, match="413 body-too-large"):
+        body.take(b"1\r\n")
+
+
+def test_extensions_are_bounded_over_the_whole_body() -> None:
+    """9112 7.1.1: no further than its data makes up for them."""
+    made_up_for = b"200;%b\r\n%b\r\n" % (b"a" * 900, b"x" * 512)
+    body = ChunkedBody()
+    for _ in range(100):
+        body.take(made_up_for)
+    with pytest.raises(Refused, match="400 chunk-extensions-too-large"):
+        for _ in range(20):
+            body.take(b"1;%b\r\nx\r\n" % (b"a" * 900))
 
 
 def test_a_line_that_does_not_end_is_not_collected_for_ever() -> None:

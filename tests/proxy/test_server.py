@@ -407,8 +407,8 @@ def heads() -> list[object]:
         "9110 8.6: negative": (post + b"Content-Length: -3\r\n\r\n", 400, "bad-request"),
         "9110 8.6: hexadecimal": (post + b"Content-Length: 0x3\r\n\r\n", 400, "bad-request"),
         "9110 8.6: empty": (post + b"Content-Length:\r\n\r\n", 400, "bad-request"),
-        "huge": (
-            post + b"Content-Length: 18446744073709551615\r\n\r\n", 400, "content-length-too-large",
+        "9110 15.5.14: huge": (
+            post + b"Content-Length: 18446744073709551615\r\n\r\n", 413, "body-too-large",
         ),
         "9112 6.1: unknown coding": (
             post + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, "transfer-encoding-unknown",

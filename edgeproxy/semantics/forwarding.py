@@ -102,6 +102,9 @@ _NEVER_LET_THROUGH: Final = frozenset(
 )
 _KEYED_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
+# Where a message ends is told to the origin by the edge alone.
+_ONLY_AS_WRITTEN: Final = frozenset({b"transfer-encoding", b"content-length"})
+
 # CGI, WSGI and their like make one name of all that differ in what is neither letter nor digit.
 _ONE_NAME: Final = bytes(byte if bytes((byte,)).isalnum() else ord("-") for byte in range(256))
 
@@ -277,6 +280,8 @@ def _withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
     # "X_Forwarded_Host" and "X.Forwarded.Host" can be "X-Forwarded-Host" to an origin. A proxy that
     # minds the one lets the others pass, so that they are trusted in no hands.
     folded = name.translate(_ONE_NAME)
+    if name != folded and folded in _ONLY_AS_WRITTEN:
+        return True
     if folded in _NEVER_FORWARDED or (keyed and folded in _METHOD_OVERRIDES):
         return True
     said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(_SAID_BY_PROXIES_BEGIN)

@@ -21,7 +21,7 @@ from fuzz.parts import event_loop
 
 MAX_FIELDS = 100
 NAMES = (b"host", b"accept", b"x")
-STATUSES = {400, 405, 414, 431, 501, 505}
+STATUSES = {400, 405, 413, 414, 431, 501, 505}
 
 
 def check(data: bytes) -> None:

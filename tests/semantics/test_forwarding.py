@@ -136,6 +136,9 @@ def test_a_plain_request() -> None:
         "Front-End-Https: on",
         'Surrogate-Capability: evil="ESI/1.0"',
         "Proxy: evil.example:80",
+        "Transfer_Encoding: chunked",
+        "Content_Length: 3",
+        "Content.Length: 3",
     ],
 )
 def test_what_a_stranger_says_in_a_proxys_place_is_not_passed_on(line: str) -> None:

@@ -26,6 +26,9 @@ READ_BUFFER: Final = 65_536
 """Bytes of a body that wait here before reading pauses, give or take a factor of two."""
 _MAX_HEAD: Final = 262_144
 """Most bytes before the end of the final response's head, interim responses included."""
+# Sizes of chunks, their extensions and trailers are no more than the body makes up for, and as much
+# as a head may be: `1\r\n` and `\r\n` for each byte.
+_OVERHEAD: Final = 16
 _MAX_FIELD: Final = 65_536
 _MAX_FIELDS: Final = 500
 _NEVER: Final = -1
@@ -45,6 +48,7 @@ class OriginProtocol(ResponseHandler):
         self.answered = False
         """Whether any byte has come since the exchange began."""
         self._head_bytes = _NEVER
+        self._received = 0
         self._idle = True
         self._head_only = False
         self._plain = False
@@ -62,6 +66,7 @@ class OriginProtocol(ResponseHandler):
         self.exchanges += 1
         self.answered = False
         self._head_bytes = 0
+        self._received = 0
         self._idle = False
         self._head_only = head_only
         self._plain = plain
@@ -179,6 +184,13 @@ class OriginProtocol(ResponseHandler):
                 return
             self._begin_parsing()
         super().data_received(data)
+        self._received += len(data)
+        payload = self._payload
+        if payload is not None and not payload.is_eof():
+            allowed = _MAX_HEAD + _OVERHEAD * payload.total_bytes
+            if self._received - payload.total_bytes > allowed:
+                self.fail(OriginProtocolError("the origin's response has more frame than body"))
+                return
         if self._head_bytes != _NEVER:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD and not self._has_final():

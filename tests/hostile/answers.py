@@ -33,6 +33,14 @@ ANSWERS: dict[str, tuple[list[bytes | object], int | str]] = {
     "coding unknown": ([OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], 502),
     "coding named twice": ([OK + CHUNKED * 2 + b"\r\n0\r\n\r\n"], 502),
     "chunk size overflows": ([OK + CHUNKED + b"\r\n" + b"f" * 17 + b"\r\nok"], 502),
+    "extension of 900 KB": (
+        [OK + CHUNKED + b"\r\n", 0.05, b"2;", *[b"a" * 60_000] * 15, b"\r\nok\r\n0\r\n\r\n"], "cut",
+    ),
+    "extensions without end": (
+        [OK + CHUNKED + b"\r\n", 0.05, *[(b"1;" + b"a" * 500 + b"\r\nx\r\n") * 100] * 40], "cut",
+    ),
+    "length behind 5000 zeros": ([OK + b"Content-Length: " + b"0" * 5000 + BODY[16:]], 200),
+    "length of 5000 digits": ([OK + b"Content-Length: " + b"1" * 5000 + b"\r\n\r\nok"], 502),
     "chunk cut": ([OK + CHUNKED + b"\r\n5\r\nok", RESET], "cut"),
     "trailers without end": (
         [OK + CHUNKED + b"\r\n2\r\nok\r\n0\r\n", 0.05, *[b"X: y\r\n" * 10_000] * 9], "cut",

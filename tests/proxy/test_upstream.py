@@ -227,6 +227,14 @@ async def test_a_body_that_is_not_http_any_more_is_no_body(origin: ScriptedOrigi
     origin.complaints.clear()
 
 
+async def test_a_body_may_come_in_the_smallest_of_chunks(origin: ScriptedOrigin) -> None:
+    """Their lines are bounded, but these are all that there have to be."""
+    origin.route("/", [CHUNKED, b"1\r\nx\r\n" * 100_000, b"0\r\n\r\n"])
+    async with client_of(origin) as client:
+        response = await client.send(b"GET", b"/", HOST)
+        assert await body_of(response) == b"x" * 100_000
+
+
 @pytest.mark.parametrize(
     "head",
     [

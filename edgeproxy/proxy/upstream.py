@@ -37,9 +37,16 @@ class OriginResponse:
     """A response whose head has come. Read it to its end, or `release` or `abort` it."""
 
     def __init__(
-        self, lease: Lease, answered: Answered, timeouts: Timeouts, deadline: float | None
+        self,
+        lease: Lease,
+        answered: Answered,
+        timeouts: Timeouts,
+        deadline: float | None,
+        *,
+        lasting: bool,
     ) -> None:
-        """`deadline`: when the whole must be over, by the loop's clock."""
+        """`deadline`: when the whole must be over, by the loop's clock; `lasting`: whether the
+        connection may be used again after it."""
         head = answered.head
         self.status = head.status
         self.reason = head.reason
@@ -59,11 +66,11 @@ class OriginResponse:
         self._rest: bytes | None = None
         if isinstance(payload, bytes):
             self._rest = payload
-            lease.end(keep=True)
+            lease.end(keep=lasting)
             return
         self._payload = payload
         # RFC 9112 6.3: a 204 has no body, and one that frames a body may well be followed by it.
-        self._lasting = self.status != 204 or not _frames_a_body(self.fields)
+        self._lasting = lasting and (self.status != 204 or not _frames_a_body(self.fields))
         self._timeouts = timeouts
         if self.status == 101:
             return
@@ -263,7 +270,10 @@ class OriginClient:
         except BaseException:
             lease.end(keep=False)
             raise
-        return OriginResponse(lease, answered, self._timeouts, deadline)
+        # An origin that was asked for another protocol and answers otherwise may still go over to
+        # it, or think that the edge has.
+        lasting = not request.upgrade
+        return OriginResponse(lease, answered, self._timeouts, deadline, lasting=lasting)
 
     @property
     def load(self) -> int:

@@ -156,6 +156,21 @@ async def test_a_connection_on_which_something_is_odd_serves_no_other_request(
     assert origin.connections == 2
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_connection_that_was_to_be_upgraded_serves_no_other_request(
+    origin: ScriptedOrigin, framing: str
+) -> None:
+    """9110 7.8: whatever it answers, the origin may go over to the other protocol."""
+    origin.route("/", Answer(426, body=b"ok", framing=framing))
+    asking = HOST.plus((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+    async with client_of(origin) as client:
+        for upgrade in (True, False, False):
+            fields = asking if upgrade else HOST
+            response = await client.send(b"GET", b"/", fields, upgrade=upgrade)
+            assert await body_of(response) == b"ok"
+    assert [each.connection for each in origin.requests] == [0, 1, 1]
+
+
 async def test_bytes_that_come_unasked_are_no_answer_to_the_next_request(
     origin: ScriptedOrigin,
 ) -> None:

@@ -35,7 +35,6 @@ class RequestBodyTooLarge(EdgeError):
 def content_length(request: Incoming) -> int | None:
     """The length that the request's Content-Length gives; None where there is none."""
     value = request.fields.get(b"content-length")
-    # However many zeros stand before it: int() takes only so many digits.
     return None if value is None else int(value.lstrip(b"0") or b"0")
 
 

@@ -53,7 +53,6 @@ _PLAIN_LINE: Final = 16
 _MAX_TRAILERS: Final = 16384
 # The longest body that is ever taken: a number that no other's float or integer would round or cut.
 _LONGEST_BODY: Final = 2**53
-_MOST_DIGITS: Final = len(str(_LONGEST_BODY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +247,8 @@ def body_framing(message: RawRequestMessage, max_bytes: int = 0) -> LengthBody |
         if coding.strip(" \t").lower() != "chunked":
             raise Refused(501, "transfer-encoding-unknown")
         return ChunkedBody(most)
-    # The parser takes as many digits as there are, which int() doesn't; nobody needs those.
-    digits = message.headers.get(hdrs.CONTENT_LENGTH, "0").lstrip("0")
-    if len(digits) > _MOST_DIGITS or (length := int(digits or "0")) > most:
+    # However many zeros stand before it: int() takes only so many, the parser all that there are.
+    length = int(message.headers.get(hdrs.CONTENT_LENGTH, "").lstrip("0") or "0")
+    if length > most:
         raise BodyTooLarge
     return LengthBody(length) if length else None

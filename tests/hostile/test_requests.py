@@ -119,6 +119,29 @@ async def test_pipelined_requests_are_answered_in_their_order(
         assert [(await connection.response()).json()[1] for _ in wanted] == wanted
 
 
+async def test_no_hit_overtakes_what_is_under_way(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    """9.3.2: nor if it comes by itself, while the answer before it is still awaited."""
+    held = asyncio.Event()
+    origin.otherwise(mirror)
+    origin.route(f"{target}/slow", Answer(200, {"Cache-Control": "no-store"}, b"slow", hold=held))
+    await edge.get(target, {"Host": "shop.example"})
+    head = b"GET %b HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with asyncio.timeout(PATIENCE), await edge.connect() as connection:
+        await connection.send(head % target.encode())
+        await connection.response()
+        await connection.send(head % f"{target}/slow".encode())
+        await origin.seen(f"{target}/slow")
+        for _ in range(2):
+            await connection.send(head % target.encode())
+            # Another connection's hit is answered behind what has come in on this one.
+            await edge.get(target, {"Host": "shop.example"})
+        held.set()
+        assert (await connection.response()).body == b"slow"
+        assert [(await connection.response()).json()[1] for _ in range(2)] == [target] * 2
+
+
 async def test_no_request_behind_a_refused_one_is_answered(
     edge: EdgeProcess, origin: ScriptedOrigin, target: str
 ) -> None:

@@ -113,6 +113,14 @@ def test_extensions_are_bounded_over_the_whole_body() -> None:
             body.take(b"1;%b\r\nx\r\n" % (b"a" * 900))
 
 
+def test_trailers_are_bounded() -> None:
+    body = ChunkedBody()
+    body.take(b"0\r\n")
+    with pytest.raises(Refused, match="400 trailers-too-large"):
+        for _ in range(5000):
+            body.take(b"X: y\r\n")
+
+
 def test_a_line_that_does_not_end_is_not_collected_for_ever() -> None:
     body = ChunkedBody()
     with pytest.raises(Refused, match="chunk-line-too-long"):

@@ -40,6 +40,7 @@ from edgeproxy.proxy.origins.health import Verdicts
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
+from edgeproxy.proxy.processor import ProcessorTime
 from edgeproxy.proxy.refresh_ahead import RefreshAhead
 from edgeproxy.proxy.refreshing import Refreshing
 from edgeproxy.proxy.retrieving import Retrieving
@@ -178,9 +179,9 @@ class Edge:
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
         serving = Serving(self.tier, lookup, clock, memory_object)
-        self._admission = Admission(
-            config.limits, lambda: self._fast.hits, lambda: self.server.connections_taken
-        )
+        times = ProcessorTime()
+        self._closing.callback(times.close)
+        self._admission = Admission(config.limits, lambda: self.server.hits, times.read)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,

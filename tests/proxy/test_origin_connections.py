@@ -21,7 +21,7 @@ from edgeproxy.proxy.errors import (
     OutOfFiles,
 )
 from tests.kit import Answer, ScriptedOrigin
-from tests.proxy.origin_client import body_of, client_of, fetch, get
+from tests.proxy.origin_client import HOST, body_of, client_of, fetch, get
 
 pytestmark = pytest.mark.both_loops
 
@@ -62,6 +62,24 @@ async def test_there_are_never_more_than_the_pool_allows(origin: ScriptedOrigin)
         go_on.set()
         assert await asyncio.gather(*fetches) == [b"ok"] * 30
     assert origin.connections == 3
+
+
+async def test_new_ones_take_the_place_of_those_that_are_kept(origin: ScriptedOrigin) -> None:
+    """A request that is not to meet a closing connection has no use for them."""
+    go_on = asyncio.Event()
+    origin.route("/", Answer(hold=go_on))
+    async with client_of(origin, pool={"max_connections": 3}) as client:
+        warm = [asyncio.create_task(get(client)) for _ in range(3)]
+        await origin.seen("/", 3)
+        go_on.set()
+        for response in await asyncio.gather(*warm):
+            response.release()
+        for number in range(4, 8):
+            (await client.send(b"POST", b"/", HOST)).release()
+            assert origin.connections == number
+            async with asyncio.timeout(5.0):
+                while origin.open_connections > 3:
+                    await asyncio.sleep(0.01)
 
 
 async def test_only_so_many_wait_for_a_connection(

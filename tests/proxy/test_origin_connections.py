@@ -294,6 +294,26 @@ async def test_an_origin_that_does_not_speak_tls_is_unreachable() -> None:
                 await get(client)
 
 
+async def test_a_handshake_may_take_only_so_long() -> None:
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            pass
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with client_of(f"https://127.0.0.1:{port}", connect=0.2) as client:
+            with pytest.raises(OriginTimedOut) as raised:
+                await get(client)
+            assert (raised.value.stage, raised.value.status) == ("connect", 504)
+            # No socket is left behind.
+            async with asyncio.timeout(5.0):
+                await ended.wait()
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 async def test_authorities_that_can_not_be_read_make_it_unreachable_until_they_can(
     authority: trustme.CA, ca_file: Path, tmp_path: Path, content: str | None

@@ -78,8 +78,8 @@ class Fetching:
         if flight is None or not flight.joinable:
             return None
         if flight.trickles or self._parts.view.may_concern(flight.expected, flight.position):
-            # It may never end, or left before an invalidation that may pick what it brings; tags are
-            # not known yet.
+            # It may never end, or left before an invalidation that may pick what it brings: tags
+            # are not known yet.
             flight.joinable = False
             return None
         return flight

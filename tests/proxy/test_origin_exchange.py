@@ -292,6 +292,26 @@ async def test_a_request_is_late_that_is_told_so_on_a_new_connection(
     assert origin.counts["/"] == 1
 
 
+async def test_the_second_time_a_request_meets_no_closing_connection(
+    origin: ScriptedOrigin,
+) -> None:
+    """Not even where it has to wait for its turn, and others leave theirs meanwhile."""
+    seen: set[int] = set()
+
+    def once(request: OriginRequest) -> Answer | list[Step]:
+        if request.connection in seen:
+            return [CLOSE]
+        seen.add(request.connection)
+        return Answer(body=b"ok")
+
+    origin.otherwise(once)
+    async with client_of(origin, pool={"max_connections": 1}) as client:
+        for _ in range(2):
+            bodies = await asyncio.gather(*(fetch(client, f"/{n}") for n in range(10)))
+            assert bodies == [b"ok"] * 10
+    assert max(origin.counts.values()) <= 4
+
+
 @pytest.mark.parametrize("method", [b"POST", b"PUT"])
 async def test_a_body_is_not_sent_twice(origin: ScriptedOrigin, method: bytes) -> None:
     origin.route("/warm", Answer())

@@ -89,8 +89,8 @@ class Breaker(Section):
     max_pause: scalars.Timeout = Field(default=10.0, description="longest pause")
     statuses: tuple[scalars.ErrorStatus, ...] = Field(
         default=(502, 503, 504),
-        description="status codes that count as failures; safe requests (GET, ...) that get one "
-        "are repeated on another origin",
+        description="status codes that count as failures; idempotent requests (GET, PUT, ...) that "
+        "get one are repeated on another origin",
         examples=[[500, 502, 503, 504]],
     )
 

@@ -86,7 +86,8 @@ class Pool(Section):
         default=False,
         description="keep connections that a request with a body went over, too; safe only where "
         "the origin reads all bodies, whatever it answers: what it leaves unread it would take for "
-        "the next request",
+        "the next request. A body that meets a connection which the origin is just closing is not "
+        "sent again",
         examples=[True],
     )
 

@@ -36,6 +36,9 @@ READ_SIZE = 256 * 1024
 WINDOW_BYTES = 1024 * 1024
 # A reader that takes nothing for so long no longer holds the others up.
 SLOW_READER_SECONDS = 30.0
+# A body that trickles is for those who have begun it; others had better ask once more.
+TRICKLING_SECONDS = 30.0
+TRICKLING_RATE = 250.0
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -106,6 +109,7 @@ class Flight:
         """How many requests wait on it: the collapsing factor, and what a waiter limit bounds."""
         self._keep_bytes = keep_bytes
         self._outcome: Outcome | None = None
+        self._announced_at = 0.0
         self._failure: EdgeError | None = None
         self._visible = 0
         self._landed = False
@@ -127,6 +131,7 @@ class Flight:
 
     def announce(self, outcome: Outcome) -> None:
         self._outcome = outcome
+        self._announced_at = asyncio.get_running_loop().time()
         if isinstance(outcome, Unshared):
             self.joinable = False
         self._wake()
@@ -242,6 +247,14 @@ class Flight:
             self._window_bytes -= len(chunk)
 
     # -- the readers' side
+
+    @property
+    def trickles(self) -> bool:
+        """Whether the origin has taken its time over a body for so long that it may never end."""
+        if self._outcome is None:
+            return False
+        seconds = asyncio.get_running_loop().time() - self._announced_at
+        return seconds > TRICKLING_SECONDS and self._visible < TRICKLING_RATE * seconds
 
     def nears(self, offset: int) -> bool:
         """Whether the byte at `offset` has come, or is so near that it can be waited for."""

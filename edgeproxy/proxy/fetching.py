@@ -77,8 +77,9 @@ class Fetching:
         flight = self._flights.get(key)
         if flight is None or not flight.joinable:
             return None
-        if self._parts.view.may_concern(flight.expected, flight.position):
-            # It left before an invalidation that may pick what it brings; tags are not known yet.
+        if flight.trickles or self._parts.view.may_concern(flight.expected, flight.position):
+            # It may never end, or left before an invalidation that may pick what it brings: tags
+            # are not known yet.
             flight.joinable = False
             return None
         return flight

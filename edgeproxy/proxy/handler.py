@@ -254,8 +254,9 @@ class Handler:
                 if spare is not None:
                     return await self._serve_on_error(exchange, request, spare, None, error.detail)
                 another_s = not first or isinstance(error, RemoteFailure)
-                if another_s and not exchange.retried:
-                    # That failure was another request's; this one is owed a try of its own.
+                if another_s and not exchange.retried and error.status != 504:
+                    # That failure was another request's; this one is owed a try of its own, unless
+                    # it would wait for one time-out after the other.
                     exchange.retried = True
                     return _Again(vary)
                 if found is not None and found.freshness.no_stale and error.disconnected:

@@ -44,12 +44,12 @@ class Places:
     """So many may have one at a time; the others get theirs in the order in which they came."""
 
     def __init__(self, count: int) -> None:
-        self._count = self._free = count
+        self.count = self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def taken(self) -> int:
-        return self._count - self._free
+        return self.count - self._free
 
     def take(self) -> bool:
         """Take one, if one is free."""
@@ -150,9 +150,9 @@ class Connections:
         """Requests that have a connection, or wait for one."""
         return self._free.taken + self._waiting
 
-    async def lease(self, *, upload: bool = False) -> Lease:
-        """A connection, kept or new, as soon as there may be one more; `upload`: for a request with
-        a body.
+    async def lease(self, *, upload: bool = False, kept: bool = True) -> Lease:
+        """A connection, as soon as there may be one more; `upload`: for a request with a body;
+        `kept`: one from earlier will do, although the origin may be closing it just now.
 
         Raises `OriginBusy`, `OriginTimedOut` ("queue", "connect") or `OriginUnreachable`.
         """
@@ -162,7 +162,10 @@ class Connections:
             if not self._free.take():
                 await self._wait_for_turn(self._free)
             try:
-                connection = self._take_kept() or await self._connect()
+                connection = self._take_kept() if kept else None
+                if connection is None:
+                    self._make_room()
+                    connection = await self._connect()
                 return Lease(self, connection, upload=upload)
             except BaseException:
                 self.give_back()
@@ -206,6 +209,11 @@ class Connections:
                 return connection
             connection.close()
         return None
+
+    def _make_room(self) -> None:
+        """Close what is kept beyond what there may be, the one that a lease is out for included."""
+        while self._kept and self._free.taken + len(self._kept) > self._free.count:
+            self._kept.popleft()[1].close()
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection for the next request, unless none is to be kept."""

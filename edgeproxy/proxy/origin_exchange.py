@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -10,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from edgeproxy.proxy.errors import OriginDisconnected, OriginProtocolError
 from edgeproxy.proxy.origin_body import Upload
+from edgeproxy.proxy.origins.failures import IDEMPOTENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 REFUSALS: Final = 300
 """From this status on, the origin doesn't want the rest of the request's body."""
+_TOO_IDLE: Final = 408
+_PROCESSING: Final = 102
+_MAX_EXTENSIONS: Final = 10
+"""How often an origin may say that it is still at it (RFC 2518 10.1), and be waited for anew."""
 
 
 class ClosedUnanswered(OriginDisconnected):
@@ -46,7 +52,8 @@ class OriginRequest(msgspec.Struct, frozen=True):
 
     @property
     def repeatable(self) -> bool:
-        return self.body is None and self.method in (b"GET", b"HEAD")
+        """Whether it may be sent once more, as far as this side can know (RFC 9110 9.2.2)."""
+        return self.body is None and self.method in IDEMPOTENT
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -94,12 +101,18 @@ async def _final(
     lease: Lease, request: OriginRequest, upload: Upload | None, first_byte: float
 ) -> tuple[ResponseHead, StreamReader | bytes]:
     protocol = lease.protocol
+    clock = asyncio.get_running_loop().time
     continue_due = request.expects
+    extensions = 0
+    left, due = first_byte, None
 
     def start_waiting() -> None:
-        # The origin's time runs from the request's last byte on, and from each 1xx.
+        # The origin's time runs from the request's last byte on. It is not used up while interim
+        # responses are handed on, nor won back by them: else it could be silent for ever.
+        nonlocal due
         if upload is None or upload.done:
-            protocol.expect_head_within(first_byte)
+            due = clock() + left
+            protocol.expect_head_within(left, first_byte)
 
     if upload is not None:
         upload.when_done(start_waiting)
@@ -112,8 +125,16 @@ async def _final(
                 raise OriginProtocolError("the origin's response is not HTTP") from error
             except (ClientError, OSError) as error:
                 raise _disconnected(lease) from error
+            if head.status == _TOO_IDLE and lease.reused and request.repeatable:
+                # RFC 9110 15.5.9: said of a connection that nothing was sent over for too long.
+                raise ClosedUnanswered("the origin gave the connection up")
             if head.status >= 200:
                 return head, payload
+            if due is not None:
+                left = max(due - clock(), 0.0)
+            if head.status == _PROCESSING and extensions < _MAX_EXTENSIONS:
+                extensions += 1
+                left = first_byte
             if head.status == 101:
                 if request.upgrade and protocol.upgraded:
                     return head, payload

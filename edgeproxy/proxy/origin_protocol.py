@@ -14,12 +14,14 @@ from aiohttp.client_proto import ResponseHandler
 
 from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError, OriginTimedOut
 from edgeproxy.proxy.origin_head import ResponseHead, response_head
+from edgeproxy.proxy.origin_names import NAMES
 from edgeproxy.proxy.origin_whole import whole_response
 
 if TYPE_CHECKING:
     import asyncio
 
     from aiohttp import StreamReader
+    from aiohttp.abc import AbstractResolver
     from aiohttp.http_parser import RawResponseMessage
 
 READ_BUFFER: Final = 65_536
@@ -99,10 +101,13 @@ class OriginProtocol(ResponseHandler):
             self._head_bytes = _NEVER
         return head, payload
 
-    def expect_head_within(self, seconds: float) -> None:
-        """Fail the exchange if no head, interim or final, comes for that long from now on."""
+    def expect_head_within(self, seconds: float, patience: float) -> None:
+        """Fail the exchange if no head, interim or final, comes for that long from now on.
+
+        `patience`: what the origin had in all, to tell.
+        """
         due = self._loop.time() + seconds
-        self._head_due, self._head_seconds = due, seconds
+        self._head_due, self._head_seconds = due, patience
         timer = self._head_timer
         # One that is set for earlier looks again then: most exchanges need no timer of their own.
         if timer is None or timer.when() > due:
@@ -244,8 +249,8 @@ class OriginProtocol(ResponseHandler):
 
 
 class OriginConnector(TCPConnector):
-    """aiohttp's name look-up, connecting and TLS, for one origin. It keeps no connection."""
+    """aiohttp's connecting and TLS, for one origin. It keeps no connection."""
 
-    def __init__(self) -> None:
-        super().__init__(limit=0, force_close=True)
+    def __init__(self, names: AbstractResolver = NAMES) -> None:
+        super().__init__(limit=0, force_close=True, use_dns_cache=False, resolver=names)
         self._factory = cast("partial[ResponseHandler]", partial(OriginProtocol, loop=self._loop))

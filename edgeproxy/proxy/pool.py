@@ -190,8 +190,8 @@ class OriginPool:
         upgrade: bool,
         deadline: float | None,
     ) -> OriginAnswer:
-        trial = member.begin()
         sent = self._clock()
+        trial = member.begin(sent, uploading=body is not None)
         try:
             response = await member.client.send(
                 request.method,

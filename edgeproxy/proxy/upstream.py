@@ -2,7 +2,8 @@
 
 aiohttp gives the connections (pool, names, TLS) and the parser. The request's head is written here,
 so that target and fields go out byte for byte, and nothing is added, repeated or followed: but for
-a request without a body that met a connection which was just being closed, which is sent again.
+an idempotent request without a body that met a connection which was just being closed, which is
+sent again. The others are not sent over connections that may be.
 """
 
 from __future__ import annotations
@@ -196,6 +197,7 @@ class OriginClient:
     def __init__(self, origin: Origin, timeouts: Timeouts, pool: Pool) -> None:
         self._connections = Connections(origin, timeouts, pool)
         self._timeouts = timeouts
+        self._reuse_for_bodies = pool.reuse_after_body
 
     async def send(
         self,
@@ -252,19 +254,23 @@ class OriginClient:
 
     async def _send(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
         try:
-            return await self._exchange(request, deadline)
+            return await self._exchange(request, deadline, new=False)
         except ClosedUnanswered:
             if not request.repeatable:
                 raise
         # The others that were kept are as old, and likely as dead.
         self._connections.drop_idle()
-        return await self._exchange(request, deadline)
+        return await self._exchange(request, deadline, new=True)
 
-    async def _exchange(self, request: OriginRequest, deadline: float | None) -> OriginResponse:
+    async def _exchange(
+        self, request: OriginRequest, deadline: float | None, *, new: bool
+    ) -> OriginResponse:
+        """`new`: not over a connection that was kept."""
         upload = request.body is not None
-        lease = None if upload else self._connections.lease_kept()
+        lease = self._connections.lease_kept() if request.repeatable and not new else None
         if lease is None:
-            lease = await self._connections.lease(upload=upload)
+            kept = not new and (request.repeatable or (upload and self._reuse_for_bodies))
+            lease = await self._connections.lease(upload=upload, kept=kept)
         try:
             answered = await ask(lease, request, self._timeouts)
         except BaseException:

@@ -5,17 +5,24 @@ Each function breaks one promise in the process that calls it, before anything i
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import resource
+import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeproxy.cache.changes import Changes
 from edgeproxy.invalidation.view import JournalView
+from edgeproxy.proxy import origin_names
 from edgeproxy.proxy.keeping import Keeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from edgeproxy.proxy.origin_names import Addresses
 
 
 def deaf_workers() -> None:
@@ -71,6 +78,28 @@ def idle_sweeps() -> None:
         return 0
 
     Changes.sweep = sweep  # type: ignore[method-assign, assignment]
+
+
+def names_of_a_file() -> None:
+    """No fault of the build's: names are what the JSON in KIT_NAMES says, for a fifth of a second.
+
+    A list of addresses, "hang" for a server that does not answer, "fail" for one that can't say,
+    or nothing, for a name that there is not.
+    """
+    path = Path(os.environ["KIT_NAMES"])
+
+    def look_up(host: str) -> Addresses:
+        said = json.loads(path.read_text()).get(host)
+        if said == "hang":
+            time.sleep(60.0)
+        if said == "fail":
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        if said is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return tuple((socket.AF_INET, 6, address) for address in said)
+
+    origin_names.NAMES._ask = look_up
+    origin_names._FRESH_SECONDS = 0.2  # type: ignore[misc]
 
 
 def few_files() -> None:

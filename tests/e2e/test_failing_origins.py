@@ -8,6 +8,7 @@ something stored, and with another origin beside them.
 
 import asyncio
 import datetime
+import json
 import signal
 import socket
 import ssl
@@ -69,6 +70,10 @@ FAILURES: dict[str, tuple[Steps, int | str]] = {
     "silent at the last chunk": ([CHUNKED + b"4\r\nhalf\r\n", 9.0], "cut"),
     "dribbles the head": (dribbling(OK, b"X: y\r\n"), 504),
     "dribbles interim responses": (dribbling(b"", b"HTTP/1.1 103 E\r\n\r\n"), 504),
+    "is silent after one": ([b"HTTP/1.1 103 E\r\n\r\n", 9.0], 504),
+    "resets after one": ([b"HTTP/1.1 103 E\r\n\r\n", 0.02, RESET], 502),
+    "resets in the trailer": ([CHUNKED + b"4\r\nhalf\r\n0\r\nX-T", 0.02, RESET], "cut"),
+    "silent in the trailer": ([CHUNKED + b"4\r\nhalf\r\n0\r\n", 9.0], "cut"),
     "dribbles the body": (dribbling(OK + b"Content-Length: 99999\r\n\r\n", b"x"), "cut"),
     "never ends its body": (dribbling(CHUNKED, b"8000\r\n%b\r\n" % (b"x" * 0x8000)), "cut"),
     "head without end": ([OK, *[b"X: " + b"y" * 50_000 + b"\r\n"] * 9], 502),
@@ -344,6 +349,85 @@ async def test_checks_keep_readers_from_an_origin_that_is_not_well(
         await edge.logged("passes its checks again")
         pages = await asyncio.gather(*(edge.get(f"/again/{number}") for number in range(20)))
         assert {page.body for page in pages} == {b"good", b"bad"}
+
+
+@pytest.mark.parametrize(("slow_start", "least", "most"), [("60s", 1, 9), ("0s", 20, 40)])
+async def test_an_origin_that_comes_back_comes_back_slowly(
+    origin: ScriptedOrigin,
+    bad: ScriptedOrigin,
+    tmp_path: Path,
+    slow_start: str,
+    least: int,
+    most: int,
+) -> None:
+    origin.otherwise(Answer(200, FRESH, b"good"))
+    bad.otherwise([RESET])
+    site = {
+        "origins": [{"url": bad.url}, {"url": origin.url}],
+        "breaker": {"failures": 1, "pause": "0.1s", "max_pause": "0.1s"},
+        "balancing": {"slow_start": slow_start},
+    }
+    async with EdgeProcess(tmp_path, origin=bad.url, site=site) as edge:
+        await asyncio.gather(*(edge.get(f"/away/{number}") for number in range(4)))
+        bad.otherwise(Answer(200, FRESH, b"back"))
+        number = count()
+        while (await edge.get(f"/trial/{next(number)}")).body != b"back":
+            await asyncio.sleep(0.02)
+        pages = [await edge.get(f"/again/{n}") for n in range(60)]
+        assert {page.status for page in pages} == {200}
+        assert least <= sum(page.body == b"back" for page in pages) <= most
+
+
+async def test_names_that_nobody_can_tell_take_no_site_away(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    """Where an address is known, it does; where none is, only that site's readers are told."""
+    file = tmp_path / "names.json"
+    asked = ("answers", "silent", "failing", "gone")
+    silent = [f"silent{number}" for number in range(8)]
+    file.write_text(json.dumps({f"{name}.test": ["127.0.0.1"] for name in asked}))
+    origin.otherwise(Answer(200, ON_ERROR, b"good"))
+    sites = {
+        name: {
+            "hosts": [f"{name}.example"],
+            "origins": [{"url": f"http://{name}.test:{origin.port}"}],
+            "timeouts": TIMEOUTS,
+            "pool": {"keepalive": "0s"},
+        }
+        for name in (*asked, *silent)
+    }
+    running = EdgeProcess(
+        tmp_path,
+        origin=origin.url,
+        config={"sites": sites},
+        env={"KIT_NAMES": str(file)},
+        sabotage="names_of_a_file",
+    )
+    async with running as edge:
+        for name in asked:
+            assert (await edge.get("/kept", host(name))).body == b"good"
+        hanging = {f"{name}.test": "hang" for name in ("silent", *silent)}
+        told = {"answers.test": ["127.0.0.1"], "failing.test": "fail"}
+        file.write_text(json.dumps(told | hanging))
+        await asyncio.sleep(0.25)
+        async with asyncio.timeout(IN_TIME):
+            lost = asyncio.gather(*(edge.get("/cold", host(name)) for name in silent))
+            for name in ("answers", "failing", "silent"):
+                for number in range(3):
+                    page = await edge.get(f"/{name}/{number}", host(name))
+                    assert (page.status, page.body) == (200, b"good")
+            assert {page.status for page in await lost} == {504}
+            await edge.get("/to-be-told", host("gone"))
+            assert (await edge.get("/cold", host("gone"))).status == 502
+            kept = await edge.get("/kept", host("gone"))
+            assert (kept.body, kept.cache_status["detail"]) == (
+                b"good",
+                "stale-if-error; origin-unreachable",
+            )
+        assert "gone.test can't be looked up ([Errno -2] Name or service not known)" in edge.log
+        began = asyncio.get_running_loop().time()
+        await edge.stop()
+        assert asyncio.get_running_loop().time() - began < IN_TIME
 
 
 # -- what is no failure of the edge's to judge

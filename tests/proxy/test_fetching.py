@@ -13,6 +13,7 @@ import pytest
 
 from edgeproxy.cache.stored import StoredResponse, variant_id
 from edgeproxy.invalidation.selectors import Mode, Selector
+from edgeproxy.proxy import collapsing
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.errors import EdgeError, InternalFailure, OriginBodyCut, OriginUnreachable
 from edgeproxy.proxy.fetching import flight_key
@@ -90,6 +91,29 @@ async def test_once_more_and_no_oftener(served: ServedEdge, origin: ScriptedOrig
 
 
 # -- one fetch for all
+
+
+async def test_a_body_that_trickles_is_for_those_alone_who_have_begun_it(
+    served: ServedEdge, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one connection that hardly moves would keep a page from everybody, for good."""
+    monkeypatch.setattr(collapsing, "TRICKLING_SECONDS", 0.2)
+    head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 600\r\n\r\n"
+    origin.route("/", [head + b"x", *[0.1, b"x"] * 600])
+    first = asyncio.create_task(served.get("/"))
+    await origin.seen("/")
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(served.get("/"))
+    await served.until(lambda: readers(served, "/") == 2)
+    await asyncio.sleep(0.25)
+    origin.route("/", Answer(200, FRESH, b"page"))
+    async with asyncio.timeout(2.0):
+        assert (await served.get("/")).body == b"page"
+    assert not first.done()
+    assert not second.done()
+    assert origin.counts["/"] == 2
+    for each in (first, second):
+        each.cancel()
 
 
 async def test_all_who_ask_at_once_share_one_fetch(

@@ -294,6 +294,17 @@ async def test_an_origin_that_is_late(serve: Serve, origin: ScriptedOrigin, meth
     await expect_error(served, answer, 504, "origin-timeout-first-byte")
 
 
+async def test_nobody_waits_for_one_time_out_after_the_other(
+    serve: Serve, origin: ScriptedOrigin
+) -> None:
+    """What one request has waited for in vain, those who waited with it don't try again."""
+    served = await serve(site={"timeouts": {"first_byte": 0.2}})
+    origin.route("/", [PATIENCE])
+    answers = await asyncio.gather(*(served.get("/") for _ in range(5)))
+    assert [answer.status for answer in answers] == [504] * 5
+    assert origin.counts["/"] == 1
+
+
 async def test_what_stands_in_for_an_error_says_that_it_is_stale(
     served: ServedEdge, origin: ScriptedOrigin
 ) -> None:

@@ -21,7 +21,7 @@ from edgeproxy.proxy.errors import (
     OutOfFiles,
 )
 from tests.kit import Answer, ScriptedOrigin
-from tests.proxy.origin_client import body_of, client_of, fetch, get
+from tests.proxy.origin_client import HOST, body_of, client_of, fetch, get
 
 pytestmark = pytest.mark.both_loops
 
@@ -62,6 +62,24 @@ async def test_there_are_never_more_than_the_pool_allows(origin: ScriptedOrigin)
         go_on.set()
         assert await asyncio.gather(*fetches) == [b"ok"] * 30
     assert origin.connections == 3
+
+
+async def test_new_ones_take_the_place_of_those_that_are_kept(origin: ScriptedOrigin) -> None:
+    """A request that is not to meet a closing connection has no use for them."""
+    go_on = asyncio.Event()
+    origin.route("/", Answer(hold=go_on))
+    async with client_of(origin, pool={"max_connections": 3}) as client:
+        warm = [asyncio.create_task(get(client)) for _ in range(3)]
+        await origin.seen("/", 3)
+        go_on.set()
+        for response in await asyncio.gather(*warm):
+            response.release()
+        for number in range(4, 8):
+            (await client.send(b"POST", b"/", HOST)).release()
+            assert origin.connections == number
+            async with asyncio.timeout(5.0):
+                while origin.open_connections > 3:
+                    await asyncio.sleep(0.01)
 
 
 async def test_only_so_many_wait_for_a_connection(
@@ -274,6 +292,26 @@ async def test_an_origin_that_does_not_speak_tls_is_unreachable() -> None:
         async with client_of(f"https://127.0.0.1:{port}") as client:
             with pytest.raises(OriginUnreachable, match="TLS"):
                 await get(client)
+
+
+async def test_a_handshake_may_take_only_so_long() -> None:
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            pass
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with client_of(f"https://127.0.0.1:{port}", connect=0.2) as client:
+            with pytest.raises(OriginTimedOut) as raised:
+                await get(client)
+            assert (raised.value.stage, raised.value.status) == ("connect", 504)
+            # No socket is left behind.
+            async with asyncio.timeout(5.0):
+                await ended.wait()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -185,10 +185,27 @@ async def test_the_first_byte_is_waited_for_only_so_long(
         assert (error.status, error.detail) == (504, "origin-timeout-first-byte")
 
 
-async def test_an_interim_response_wins_time(origin: ScriptedOrigin) -> None:
+async def test_who_says_that_it_is_still_at_it_wins_time(origin: ScriptedOrigin) -> None:
     origin.route("/", [0.3, b"HTTP/1.1 102 Processing\r\n\r\n", 0.3, OK])
     async with client_of(origin, first_byte=0.5) as client:
         assert await fetch(client) == b"ok"
+
+
+@pytest.mark.parametrize(("status", "longest"), [(100, 0.4), (103, 0.4), (102, 2.5)])
+async def test_no_interim_response_wins_time_for_ever(
+    origin: ScriptedOrigin, status: int, longest: float
+) -> None:
+    origin.route("/", [b"HTTP/1.1 %d Again\r\n\r\n" % status, 0.05] * 100)
+    clock = asyncio.get_running_loop().time
+    async with client_of(origin, first_byte=0.1) as client:
+        began = clock()
+        with pytest.raises(OriginTimedOut) as raised:
+            await get(client)
+        assert (raised.value.detail, raised.value.stage) == (
+            "origin-timeout-first-byte",
+            "first-byte",
+        )
+        assert clock() - began < longest
 
 
 async def test_the_time_that_a_reader_takes_over_an_interim_response_is_not_the_origins(
@@ -226,39 +243,83 @@ async def test_the_time_for_the_first_byte_runs_from_the_last_of_the_request(
 # -- repeating
 
 
-@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-@pytest.mark.parametrize("end", [CLOSE, RESET], ids=repr)
-async def test_a_plain_request_that_met_a_closing_connection_is_sent_once_more(
-    origin: ScriptedOrigin, method: bytes, end: Step
+TOO_IDLE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"])
+@pytest.mark.parametrize("end", [[CLOSE], [RESET], [TOO_IDLE, CLOSE]], ids=repr)
+async def test_an_idempotent_request_that_met_a_closing_connection_is_sent_once_more(
+    origin: ScriptedOrigin, method: bytes, end: list[Step]
 ) -> None:
     origin.route("/warm", Answer())
-    origin.route("/", lambda request: [end] if request.connection == 0 else Answer(body=b"ok"))
+    origin.route("/", lambda request: end if request.connection == 0 else Answer(body=b"ok"))
     async with client_of(origin) as client:
         await fetch(client, "/warm")
         response = await client.send(method, b"/", HOST)
         assert response.status == 200
-        assert await body_of(response) == (b"ok" if method == b"GET" else b"")
+        assert await body_of(response) == (b"" if method == b"HEAD" else b"ok")
     assert origin.counts["/"] == 2
 
 
 @pytest.mark.parametrize(
     ("method", "body"),
     [
-        pytest.param(b"POST", False, id="unsafe"),
-        pytest.param(b"DELETE", False, id="idempotent, but not safe"),
-        pytest.param(b"GET", True, id="with a body"),
+        pytest.param(b"POST", True, id="unsafe"),
+        pytest.param(b"POST", False, id="unsafe, without a body"),
+        pytest.param(b"BREW", False, id="of unknown meaning"),
+        pytest.param(b"PUT", True, id="with a body"),
     ],
 )
-async def test_no_other_request_is_repeated(
+async def test_what_is_not_sent_again_meets_no_closing_connection(
     origin: ScriptedOrigin, method: bytes, body: bool
 ) -> None:
     origin.route("/warm", Answer())
-    origin.route("/", [CLOSE])
+    origin.route("/", lambda request: [CLOSE] if request.connection == 0 else Answer(body=b"ok"))
     async with client_of(origin) as client:
         await fetch(client, "/warm")
         content = pieces(b"x") if body else None
+        response = await client.send(method, b"/", HOST, content, 1 if body else None)
+        assert await body_of(response) == b"ok"
+    assert origin.counts["/"] == 1
+
+
+async def test_a_request_is_late_that_is_told_so_on_a_new_connection(
+    origin: ScriptedOrigin,
+) -> None:
+    origin.route("/", [TOO_IDLE, CLOSE])
+    async with client_of(origin) as client:
+        assert (await get(client)).status == 408
+    assert origin.counts["/"] == 1
+
+
+async def test_the_second_time_a_request_meets_no_closing_connection(
+    origin: ScriptedOrigin,
+) -> None:
+    """Not even where it has to wait for its turn, and others leave theirs meanwhile."""
+    seen: set[int] = set()
+
+    def once(request: OriginRequest) -> Answer | list[Step]:
+        if request.connection in seen:
+            return [CLOSE]
+        seen.add(request.connection)
+        return Answer(body=b"ok")
+
+    origin.otherwise(once)
+    async with client_of(origin, pool={"max_connections": 1}) as client:
+        for _ in range(2):
+            bodies = await asyncio.gather(*(fetch(client, f"/{n}") for n in range(10)))
+            assert bodies == [b"ok"] * 10
+    assert max(origin.counts.values()) <= 4
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT"])
+async def test_a_body_is_not_sent_twice(origin: ScriptedOrigin, method: bytes) -> None:
+    origin.route("/warm", Answer())
+    origin.route("/", [CLOSE])
+    async with client_of(origin, pool={"reuse_after_body": True}) as client:
+        await fetch(client, "/warm")
         with pytest.raises(OriginDisconnected) as raised:
-            await client.send(method, b"/", HOST, content, 1 if body else None)
+            await client.send(method, b"/", HOST, pieces(b"x"), 1)
         assert (raised.value.status, raised.value.detail) == (502, "origin-disconnected")
     assert origin.counts["/"] == 1
 

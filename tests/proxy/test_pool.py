@@ -343,7 +343,8 @@ async def test_a_failing_origin_out_of_two_costs_readers_no_error(
         pytest.param(b"DELETE", None, [CLOSE], True, id="9110-9.2.2: idempotent"),
         pytest.param(b"PUT", b"abc", [CLOSE], True, id="9110-9.2.2: its body is kept"),
         pytest.param(b"PUT", b"a" * 70_000, [CLOSE], False, id="its body is too long to keep"),
-        pytest.param(b"PUT", b"abc", Answer(503), False, id="answered, and not safe"),
+        pytest.param(b"PUT", b"abc", Answer(503), True, id="answered, and idempotent"),
+        pytest.param(b"DELETE", None, Answer(502), True, id="the same without a body"),
         pytest.param(b"POST", b"abc", Answer(503), False, id="answered, and not idempotent"),
         pytest.param(
             b"GET", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], False, id="its answer has begun"

@@ -11,6 +11,7 @@ statuses alone could take a site's last origin away, whoever finds a URL that fa
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Breaker:
         "_trials",
         "_waits",
         "_window_ends",
+        "_yields_at",
         "closed",
     )
 
@@ -42,6 +44,8 @@ class Breaker:
         """Where it is not closed."""
         self._pause = settings.pause
         self._trials = 0
+        self._yields_at = 0.0
+        """When the newest trial makes way for another one, although it has not ended."""
         self._streak = 0
         self._waits = 0
         self._window_ends = 0.0
@@ -55,7 +59,9 @@ class Breaker:
 
     def admits(self, now: float) -> bool:
         """Whether a request may pass: closed, or half-open with no trial under way."""
-        return self.closed or (now >= self._open_until and self._trials == 0)
+        if self.closed:
+            return True
+        return now >= self._open_until and (self._trials == 0 or now >= self._yields_at)
 
     def overdue(self, now: float) -> bool:
         """Whether it is open for so long that a trial can't wait for a better request."""
@@ -68,12 +74,22 @@ class Breaker:
 
     # -- one request
 
-    def begin(self) -> bool:
-        """A request goes to the origin. Hand what this returns to what says how it ended."""
+    def begin(self, now: float, *, uploading: bool) -> bool:
+        """A request goes to the origin. Hand what this returns to what says how it ended.
+
+        `uploading`: it has a body. How long that takes is its client's choice, and nobody's slow
+        upload must keep an origin from being tried for longer than a pause may be.
+        """
         if self.closed:
             return False
         self._trials += 1
+        self._yields_at = now + self._settings.max_pause if uploading else math.inf
         return True
+
+    def _ended(self) -> None:
+        """A trial has come to its end. Those that are left had made way for it."""
+        self._trials -= 1
+        self._yields_at = 0.0
 
     def succeeded(self, trial: bool, now: float) -> bool:
         """It was answered; True if that closed the circuit."""
@@ -84,7 +100,7 @@ class Breaker:
             self._count(now, 0)
         if not trial:
             return False
-        self._trials -= 1
+        self._ended()
         if self.closed:
             return False
         self.closed = True
@@ -98,7 +114,7 @@ class Breaker:
         self._waits = self._waits + 1 if slow else 0
         self._count(now, 1)
         if trial:
-            self._trials -= 1
+            self._ended()
         if self.closed:
             if not self._too_many():
                 return False
@@ -113,7 +129,7 @@ class Breaker:
     def abandoned(self, trial: bool) -> None:
         """It came to no end that says anything of the origin."""
         if trial:
-            self._trials -= 1
+            self._ended()
 
     def _count(self, now: float, failures: int) -> None:
         if now >= self._window_ends:

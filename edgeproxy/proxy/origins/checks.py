@@ -96,13 +96,16 @@ class Checks:
         health = Health(self._verdicts.read(checked))
         # A little more or less than the others, so that they don't all come at once for ever.
         interval = check.interval * (0.9 + (checked >> 8) % 256 / 1280)
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             fault = await probe(target.origin, check)
             before, health = health, health.after(fault is None, check)
             if health.well is not None and health.well is not before.well:
                 self._verdicts.write(checked, health.well)
                 self._tell(target, fault, first=before.well is None)
-            await asyncio.sleep(interval)
+            # An origin that takes its time over a check is not asked the more seldom.
+            await asyncio.sleep(max(interval - (clock() - began), 0.0))
 
     @staticmethod
     def _tell(target: _Target, fault: str | None, *, first: bool) -> None:

@@ -68,9 +68,6 @@ def may_ask_another(
         return True
     if begun or not repeatable:
         return False
-    if error is None:
-        # An answer is an answer: of what it may have changed, only the client knows how to go on.
-        return method in SAFE
     if isinstance(error, OriginTimedOut) and error.stage == "total":
         return False
     return method in IDEMPOTENT

@@ -113,10 +113,11 @@ class Member:
 
     # -- one request
 
-    def begin(self) -> bool:
-        """A request goes to it. Hand what this returns to what says how it ended."""
+    def begin(self, now: float, *, uploading: bool) -> bool:
+        """A request goes to it, `uploading` if it has a body. Hand what this returns to what says
+        how it ended."""
         self.requests += 1
-        return self.breaker.begin()
+        return self.breaker.begin(now, uploading=uploading)
 
     def answered(self, trial: bool, now: float) -> None:
         if self.breaker.succeeded(trial, now):

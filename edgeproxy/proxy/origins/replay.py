@@ -13,33 +13,36 @@ _KEPT_BYTES: Final = 64 * 1024
 class Replay:
     """The body's pieces, kept until there are too many of them.
 
-    What was read in part only can't be sent again: whoever was reading may have been cut off in the
-    middle, and taken the rest of the body with it.
+    Whoever sends them to the next origin goes on reading where the one before has left off, unless
+    that was cut off while it waited for a piece: that one went with it.
     """
 
     def __init__(self, body: AsyncIterator[bytes]) -> None:
         self._body = body
         self._kept: list[bytes] | None = []
         self._size = 0
-        self._begun = False
+        self._waiting = False
         self._ended = False
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be sent from its start: nothing was read, or all is kept."""
-        return not self._begun or (self._ended and self._kept is not None)
+        """Whether it can be sent from its start: all that was read of it is kept."""
+        return self._kept is not None and not self._waiting
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body from its start. Only if `repeatable`."""
-        if self._begun:
-            for piece in self._kept or ():
-                yield piece
-            return
-        self._begun = True
-        async for piece in self._body:
-            self._keep(piece)
+        """The body from its start. Only if `repeatable`, and only one at a time."""
+        for piece in tuple(self._kept or ()):
             yield piece
-        self._ended = True
+        while not self._ended:
+            self._waiting = True
+            try:
+                piece = await anext(self._body)
+            except StopAsyncIteration:
+                self._ended = True
+            self._waiting = False
+            if not self._ended:
+                self._keep(piece)
+                yield piece
 
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)

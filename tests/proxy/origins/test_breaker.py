@@ -14,7 +14,7 @@ SETTINGS = Settings(
 
 def ask(breaker: Breaker, now: float, ok: bool, *, slow: bool = False) -> bool:
     """One request from beginning to end: whether that opened or closed the circuit."""
-    trial = breaker.begin()
+    trial = breaker.begin(now, uploading=False)
     return breaker.succeeded(trial, now) if ok else breaker.failed(trial, now, slow=slow)
 
 
@@ -58,7 +58,7 @@ def test_after_a_pause_one_trial_passes() -> None:
     breaker = opened()
     assert (breaker.state(0.9), breaker.admits(0.9)) == ("open", False)
     assert (breaker.state(1.0), breaker.admits(1.0)) == ("half-open", True)
-    trial = breaker.begin()
+    trial = breaker.begin(1.0, uploading=False)
     assert trial
     assert not breaker.admits(1.0)
     assert breaker.succeeded(trial, 1.5)
@@ -79,13 +79,25 @@ def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
 
 def test_a_trial_that_says_nothing_leaves_its_place() -> None:
     breaker = opened()
-    breaker.abandoned(breaker.begin())
+    breaker.abandoned(breaker.begin(1.0, uploading=False))
     assert breaker.admits(1.0)
+
+
+def test_a_slow_upload_keeps_no_other_trial_waiting_for_longer_than_a_pause() -> None:
+    """How long it takes is its client's choice."""
+    breaker = opened()
+    upload = breaker.begin(1.0, uploading=True)
+    assert [breaker.admits(now) for now in (1.0, 4.9, 5.0)] == [False, False, True]
+    trial = breaker.begin(5.0, uploading=False)
+    assert not breaker.admits(1000.0)
+    assert not breaker.failed(trial, 6.0, slow=True)
+    assert [breaker.admits(now) for now in (7.9, 8.0)] == [False, True]
+    assert breaker.succeeded(upload, 8.0)
 
 
 def test_what_was_under_way_when_it_opened_changes_nothing() -> None:
     breaker = Breaker(SETTINGS)
-    early = [breaker.begin() for _ in range(2)]
+    early = [breaker.begin(0.0, uploading=False) for _ in range(2)]
     for _ in range(3):
         ask(breaker, 0.0, False)
     assert not breaker.failed(early[0], 1.0, slow=False)
@@ -115,15 +127,19 @@ def test_a_trial_can_not_wait_for_ever() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["begin", "ok", "fail", "slow", "drop"])))
+    st.lists(
+        st.tuples(
+            st.floats(0, 20), st.sampled_from(["begin", "upload", "ok", "fail", "slow", "drop"])
+        )
+    )
 )
 def test_it_never_locks_an_origin_out(events: list[tuple[float, str]]) -> None:
     """However requests overlap and end, a trial passes after the longest pause."""
     breaker, now, running = Breaker(SETTINGS), 0.0, []
     for elapsed, event in events:
         now += elapsed
-        if event == "begin":
-            running.append(breaker.begin())
+        if event in ("begin", "upload"):
+            running.append(breaker.begin(now, uploading=event == "upload"))
         elif running:
             trial = running.pop()
             match event:

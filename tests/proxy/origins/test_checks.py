@@ -108,6 +108,18 @@ async def test_verdicts_follow_the_origin(
     ]
 
 
+async def test_one_that_takes_its_time_is_checked_as_often(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.route("/healthz", lambda _: [0.2, b"HTTP/1.1 204 No Content\r\n\r\n"])
+    async with checks_in(tmp_path) as (checks, _):
+        checks.watch([policy_of(origin, interval=0.25)])
+        await origin.seen("/healthz", 1)
+        began = asyncio.get_running_loop().time()
+        await origin.seen("/healthz", 6)
+        assert 1.0 < asyncio.get_running_loop().time() - began < 2.0
+
+
 async def test_only_what_is_configured_is_checked_and_reloads_are_followed(
     origin: ScriptedOrigin, tmp_path: Path
 ) -> None:

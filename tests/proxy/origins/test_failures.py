@@ -66,8 +66,8 @@ RESET = OriginDisconnected("reset")
         (b"GET", late("first-byte"), True),
         (b"GET", late("total"), False),
         (b"GET", None, True),
-        (b"PUT", None, False),
-        (b"DELETE", None, False),
+        (b"PUT", None, True),
+        (b"DELETE", None, True),
         (b"POST", None, False),
     ],
 )

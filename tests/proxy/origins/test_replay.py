@@ -1,5 +1,8 @@
 """A body that goes to a second origin from its start, or not at all."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 
 from edgeproxy.proxy.origins.replay import Replay
@@ -25,15 +28,28 @@ async def test_a_long_one_is_not_kept() -> None:
     assert not replay.repeatable
 
 
-async def test_one_that_was_read_in_part_is_lost() -> None:
+async def test_one_that_was_read_in_part_is_read_on() -> None:
     replay = Replay(pieces(b"a", b"b"))
-    assert replay.repeatable
-    reading = replay.pieces()
-    assert replay.repeatable
-    assert await anext(reading) == b"a"
+    for begun in ([], [b"a"], [b"a", b"b"]):
+        assert replay.repeatable
+        reading = replay.pieces()
+        assert [await anext(reading) for _ in begun] == begun
+    assert await all_of(replay) == [b"a", b"b"]
+
+
+async def test_a_piece_that_was_being_waited_for_is_lost() -> None:
+    waits = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a"
+        waits.set()
+        await asyncio.Event().wait()
+
+    replay = Replay(slow())
+    reading = asyncio.create_task(all_of(replay))
+    await waits.wait()
     assert not replay.repeatable
-    assert await anext(reading) == b"b"
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
     assert not replay.repeatable
-    with pytest.raises(StopAsyncIteration):
-        await anext(reading)
-    assert replay.repeatable

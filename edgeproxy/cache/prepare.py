@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     CheckJournal: TypeAlias = Callable[[Path], bytes | str]
 
 JOURNAL = "journal"
-_LOCK = "lock"
+LOCK = "lock"
 _STATE = "state.json"
 _SET_ASIDE = "damaged-"
 _LOCK_SECONDS = 10.0
@@ -112,9 +112,20 @@ class Prepared:
         on with what this gives. Raises StoreUnusable, and then still has the lock.
         """
         try:
+            self._lock_again()
             return self._again(distrust)
         except OSError as error:
             raise _unusable(self.directory, error) from error
+
+    def _lock_again(self) -> None:
+        """Have the lock where others look for it, whatever has become of the folder."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self.lock), (self.directory / LOCK).stat()):
+                return
+        lock = _take_lock(self.directory)
+        os.dup2(lock, self.lock, inheritable=False)
+        os.close(lock)
 
 
 def prepare_store(
@@ -279,7 +290,7 @@ def _unusable(directory: Path, error: OSError) -> StoreUnusable:
 
 
 def _take_lock(directory: Path) -> int:
-    fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     give_up = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

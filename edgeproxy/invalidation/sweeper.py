@@ -101,6 +101,9 @@ class Sweeper:
                     self._tier.look_at(error)
                     warn(log, error, "the sweep failed, and is tried again: %s", error)
                     await asyncio.sleep(_FAILURE_PAUSE)
+                except OSError as error:
+                    log.warning("the sweep failed, and is tried again: %s", error)
+                    await asyncio.sleep(_FAILURE_PAUSE)
                 except Exception:
                     log.exception("the sweep failed; next try in %d s", _FAILURE_PAUSE)
                     await asyncio.sleep(_FAILURE_PAUSE)

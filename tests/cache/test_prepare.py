@@ -519,6 +519,18 @@ def test_a_folder_that_another_edgeproxy_has(directory: Path) -> None:
     run(directory).close(clean=True)
 
 
+def test_a_folder_that_was_taken_away_is_made_and_locked_again(directory: Path) -> None:
+    prepared = run(directory)
+    directory.rename(directory.with_name("away"))
+    again = prepared.renew("it is gone")
+    with pytest.raises(StoreInUse):
+        run(directory)
+    again.close(clean=True)
+    run(directory).close(clean=True)
+    # What was held in the place where it was then, isn't any more.
+    run(directory.with_name("away")).close(clean=True)
+
+
 async def test_a_killed_supervisors_workers_keep_the_folder_until_they_end(
     directory: Path,
 ) -> None:

@@ -25,7 +25,7 @@ from tests.kit import (
     ScriptedOrigin,
 )
 from tests.kit.disk import read_only
-from tests.kit.edge import TOKEN, token_hash
+from tests.kit.edge import TOKEN, pid_end, token_hash
 
 HOST = {"Host": "a.test"}
 CACHEABLE = {"Cache-Control": "max-age=3600", "Cache-Tag": "all"}
@@ -355,6 +355,64 @@ async def test_a_file_that_is_damaged_under_the_edge_is_set_aside(
     await edge.kill()
 
 
+@pytest.mark.parametrize(
+    ("what", "begin"),
+    [
+        pytest.param("store/journal", "with an empty store", id="journal"),
+        pytest.param("store/responses", "with an empty store", id="responses"),
+        pytest.param("store", "with an empty store", id="store"),
+        pytest.param("store/lock", "anew", id="lock"),
+        pytest.param("run", "anew", id="runtime-dir"),
+    ],
+)
+async def test_what_is_taken_away_under_the_edge_is_missed_at_once(
+    origin: ScriptedOrigin, start_edge: StartEdge, what: str, begin: str
+) -> None:
+    """And not when a worker dies: the next one would have files of its own, and the purges in
+    them be unknown to the others."""
+    origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2)
+    for number in range(5):
+        await edge.get(f"/{number}")
+    old = asyncio.gather(*[pid_end(pid) for pid in edge.pids()])
+    (edge.folder / what).rename(edge.folder / "away")
+    # What a purge says holds, wherever it is written down.
+    assert (await edge.purge(tags=["all"], mode="delete"))["matched"] == 5
+    await edge.logged(rf"{what}\S* is gone: all workers end, and begin {begin}")
+    await old
+    await edge.ready()
+    await edge.kill_worker()
+    await edge.ready()
+    for _ in range(10):
+        # Each call goes to any of the workers, as do the readers after it.
+        assert (await edge.get("/1")).body == told_body("/1")
+        assert (await edge.purge(tags=["all"], mode="delete"))["matched"] == 1
+        assert "hit" not in (await edge.get("/1")).cache_status
+    assert edge.log.count("all workers end") == 1
+    second = await start_edge(origin, store=f"lmdb:{edge.folder / 'store'}", wait=False)
+    assert await second.wait() != 0, "nobody else can have its place"
+
+
+async def test_a_store_that_comes_back_knows_of_no_purge_of_the_meantime(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(origin)
+    store, away = edge.folder / "store", edge.folder / "away"
+    await edge.get("/1")
+    old = pid_end(edge.pids()[0])
+    store.rename(away)
+    await edge.logged("is gone: all workers end")
+    await old
+    await edge.ready()
+    await edge.purge(tags=["all"], mode="delete")
+    await edge.stop()
+    store.rename(edge.folder / "meantime")
+    away.rename(store)
+    await edge.start()
+    assert "hit" not in (await edge.get("/1")).cache_status
+
+
 async def test_a_ledger_that_is_damaged_under_the_edge_is_emptied(
     origin: ScriptedOrigin, start_edge: StartEdge
 ) -> None:
@@ -398,6 +456,10 @@ async def test_requests_in_flight_end_before_a_damaged_store_is_set_aside(
         await asyncio.wait((asking, seen), return_when=asyncio.FIRST_COMPLETED)
         number += 1
     await seen
+    # The supervisor logs that before its word has come to the workers.
+    both = "worker 0 does not accept connections; worker 1 does not"
+    while both not in (await edge.admin("GET", "/readyz")).text:
+        await asyncio.sleep(0.01)
     held.set()
     for connection in waiting:
         response = await connection.response()

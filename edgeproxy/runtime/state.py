@@ -60,6 +60,7 @@ class NodeState:
         else:
             self._note.unlink(missing_ok=True)
             self._tell()
+        check_ledger(self.directory / LEDGER)
         self._look()
 
     @property
@@ -136,8 +137,12 @@ class NodeState:
             log.warning("%s", message)
 
 
-def _check_journal(directory: Path) -> bytes | str:
+def _check_journal(directory: Path, step: float) -> bytes | str:
     try:
-        return check_journal(directory)
+        return check_journal(directory, step)
     except JournalDamaged as error:
         return str(error)
+    except JournalError as error:
+        if not step:
+            raise
+        return f"its deadlines can't be set right: {error}"

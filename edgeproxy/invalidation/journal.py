@@ -44,6 +44,7 @@ _TRIM_STEP = 1000
 _ROOM_BYTES = 1 << 20
 """Room for records that the file has beforehand: a full disk is no time to refuse a purge."""
 _MAX_READERS = 512
+_DATABASES = 3
 _POSITION = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
 _ID = b"id"
@@ -301,6 +302,8 @@ class LocalJournal:
         with self._env.begin(self._meta, write=True) as transaction:
             known = transaction.get(_FORMAT)
             if known is None:
+                if self._env.stat()["entries"] != _DATABASES:
+                    raise JournalDamaged(f"the journal in {self.directory} is another program's")
                 transaction.put(_FORMAT, FORMAT)
                 transaction.put(_ID, secrets.token_bytes(16))
             elif known != FORMAT:

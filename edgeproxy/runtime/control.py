@@ -43,7 +43,7 @@ class Damaged(msgspec.Struct, frozen=True, tag="damaged"):
 
 
 class Astray(msgspec.Struct, frozen=True, tag="astray"):
-    """Worker: a file that all workers share is gone, or another one is in its place."""
+    """Worker: a file that all workers share is gone, or not to be opened by me, or another one."""
 
     reason: str
     stored: bool

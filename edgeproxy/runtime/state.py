@@ -60,7 +60,6 @@ class NodeState:
         else:
             self._note.unlink(missing_ok=True)
             self._tell()
-        check_ledger(self.directory / LEDGER)
         self._look()
 
     @property
@@ -74,7 +73,6 @@ class NodeState:
         Raises as `__init__` does.
         """
         gone, journal_id = self.stored.lost() is not None, self.journal_id
-        check_ledger(self.directory / LEDGER)
         try:
             self._prepared = self._prepared.renew(distrust)
         except (JournalError, StoreError) as error:
@@ -108,6 +106,7 @@ class NodeState:
             self._note.touch(0o600)
 
     def _look(self) -> None:
+        check_ledger(self.directory / LEDGER)
         files = [self.directory / name / "data.mdb" for name in (JOURNAL, RESPONSES)]
         self.stored = Whereabouts.of(files)
         """Where the purges and the responses are that all workers have to go by."""

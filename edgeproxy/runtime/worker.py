@@ -21,6 +21,7 @@ from edgeproxy.admin.state import WorkerState
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.model import Config
+from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.proxy.edge import Edge
 from edgeproxy.proxy.place import Place
 from edgeproxy.runtime import control, logs
@@ -152,11 +153,10 @@ class Worker:
             return
         try:
             await self._edge.start()
-        except StoreError as error:
-            # Without a cause it says that the index is another journal's.
-            if error.__cause__ is None or isinstance(error.__cause__, DAMAGE):
-                self._tell_damage(str(error))
-            raise
+        except (JournalError, OSError, StoreError) as error:
+            self._tell(_at_start(error))
+            log.critical("can't start: %s", error)
+            raise SystemExit(1) from None
         if self._is_astray():
             await self._edge.close()
             return
@@ -322,6 +322,15 @@ class Worker:
                     )
             sock.close()
         return taken
+
+
+def _at_start(error: Exception) -> control.Damaged | control.Astray:
+    """What it means that the state directory, which was good for others, can't be opened."""
+    # A StoreError without a cause says that the index is another journal's.
+    cause = error.__cause__
+    if isinstance(error, StoreError) and (cause is None or isinstance(cause, DAMAGE)):
+        return control.Damaged(str(error))
+    return control.Astray(str(error), stored=False)
 
 
 def _tls_options(certificates: CertificateSelector | None, config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from edgeproxy.cache import check, prepare
@@ -335,6 +336,14 @@ async def test_a_file_in_the_place_of_a_folder(filled: Path, name: str) -> None:
     assert prepared.messages == []
     assert await stored_in(filled, prepared) == 40
     prepared.close(clean=True)
+
+
+async def test_another_program_s_database(filled: Path) -> None:
+    shutil.rmtree(filled / "responses")
+    (filled / "responses").mkdir()
+    with lmdb.open(str(filled / "responses")) as env, env.begin(write=True) as txn:
+        txn.put(b"something", b"else")
+    await check_set_aside(filled, "is another program's")
 
 
 async def test_one_damaged_store_is_kept_at_most(filled: Path) -> None:

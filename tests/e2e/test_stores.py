@@ -356,6 +356,52 @@ async def test_a_file_that_is_damaged_under_the_edge_is_set_aside(
     await edge.kill()
 
 
+async def test_a_worker_that_cannot_open_the_store_any_more_keeps_nobody_waiting(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """The others have it open, and go on. But what comes to that one's sockets would wait for ever,
+    and one that could open another journal would not hear of theirs."""
+    origin.otherwise(telling)
+    edge = await start_edge(origin, workers=2)
+    store = edge.folder / "store"
+    await edge.get("/1")
+    with read_only(store):
+        assert (await edge.purge(tags=["all"], mode="delete"))["matched"] == 1
+        old = [pid_end(pid) for pid in edge.pids()]
+        await edge.kill_worker()
+        await edge.logged(rf"{store}\S*: Read-only file system: all workers end, and begin anew")
+        await edge.logged("every purge, ends with this run; serving on")
+        await asyncio.gather(*old)
+        await edge.ready()
+        for _ in range(10):
+            assert (await edge.get("/1")).body == told_body("/1")
+            assert (await edge.purge(tags=["all"], mode="delete"))["matched"] == 1
+        assert edge.log.count("all workers end") == 1
+        await edge.stop()
+    await edge.start()
+    assert "hit" not in (await edge.get("/1")).cache_status
+
+
+@pytest.mark.parametrize("harm", [cut_off, scribbled_over, None])
+async def test_a_ledger_that_is_damaged_at_the_start_is_emptied(
+    origin: ScriptedOrigin, start_edge: StartEdge, harm: Callable[[Path], None] | None
+) -> None:
+    origin.otherwise(telling)
+    edge = await start_edge(origin)
+    await edge.get("/1")
+    await edge.stop()
+    ledger = edge.folder / "store" / "ledger"
+    if harm is None:
+        ledger.rename(edge.folder / "away")
+        ledger.write_bytes(b"")
+    else:
+        harm(ledger / "data" / "data.mdb")
+    await edge.start()
+    await edge.logged(rf"the ledger in {ledger} is damaged, and empty now")
+    assert "hit" in (await edge.get("/1")).cache_status
+    await edge.purge(tags=["nothing"])
+
+
 @pytest.mark.parametrize(
     ("what", "begin"),
     [

@@ -125,3 +125,10 @@ def test_a_folder_that_cannot_be_used_is_not_called_damaged(tmp_path: Path) -> N
     with pytest.raises(JournalError, match="file") as told:
         check_journal(tmp_path / "file" / "journal")
     assert not isinstance(told.value, JournalDamaged)
+
+
+def test_another_program_s_database_is_no_journal(tmp_path: Path) -> None:
+    with lmdb.open(str(tmp_path)) as env, env.begin(write=True) as transaction:
+        transaction.put(b"something", b"else")
+    with pytest.raises(JournalDamaged, match="is another program's"):
+        check_journal(tmp_path)

@@ -1,13 +1,16 @@
 """`python -m fuzz --seconds 60`: all targets share the time. `--target NAME` is one of them alone.
 
-What is found is written to fuzz/found/NAME-...; put it into fuzz/corpus/NAME/ once it is mended,
-where the tests run it for ever.
+Each begins with its corpus, which must hold, and goes on with what it makes of that. What is found
+is written to fuzz/found/NAME-..., printed, and tried again: the exit status is 1 where that fails
+again. Put it into fuzz/corpus/NAME/ once it is mended, where the tests run it for ever.
 """
 
 import argparse
+import base64
 import importlib
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +27,9 @@ _START = 2.0
 """Seconds that a target takes to be instrumented."""
 _SLOWEST = 10
 """Seconds that one input may take."""
+_AGAIN = 60.0
+"""Seconds that trying inputs again may take."""
+_FOUND = _HERE / "found"
 
 
 def main() -> int:
@@ -31,8 +37,15 @@ def main() -> int:
     arguments.add_argument("--seconds", type=float, default=60.0, help="for all targets together")
     arguments.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
     arguments.add_argument("--target", choices=TARGETS, help="this one alone")
+    arguments.add_argument(
+        "--try", dest="inputs", nargs="+", type=Path, help="nothing but these files, for --target"
+    )
     arguments.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = arguments.parse_args()
+    if given.inputs and not given.target:
+        arguments.error("--try goes with --target")
+    if given.inputs:
+        return _try(given.target, given.inputs)
     if given.inside:
         return _fuzz(given.target, given.seconds)
     try:
@@ -51,16 +64,15 @@ def main() -> int:
 
 
 def _run(target: str, seconds: float) -> str | None:
-    """Fuzz a target in a process of its own; its name if that found something."""
-    command = [sys.executable, "-m", "fuzz", "--inside", "--target", target]
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        ended = subprocess.run(
-            [*command, "--seconds", str(seconds)],
-            env={**os.environ, "TMPDIR": folder},
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+    """Try a target's corpus, then fuzz it, each in a process of its own; its name if there is
+    something that fails, and fails again."""
+    known = sorted((_HERE / "corpus" / target).iterdir())
+    tried = _process(target, "--try", *map(str, known))
+    if tried.returncode:
+        print(f"{target}: its corpus does not hold\n{tried.stdout}{tried.stderr}", flush=True)
+        return target
+    before = _found(target)
+    ended = _process(target, "--inside", "--seconds", str(seconds))
     told = ended.stderr.strip().splitlines()
     runs = [line for line in told if line.startswith("Done")]
     print(f"{target}: {runs[-1] if runs else f'ended with {ended.returncode}'}", flush=True)
@@ -68,7 +80,41 @@ def _run(target: str, seconds: float) -> str | None:
         return None
     noise = ("INFO", "WARNING", "#")
     print(ended.stdout + "\n".join(line for line in told if not line.startswith(noise)), flush=True)
+    finds = sorted(_found(target) - before)
+    for find in finds:
+        print(f"{target}: {find} is {base64.b64encode(find.read_bytes()).decode()}", flush=True)
+    if finds and not _process(target, "--try", *map(str, finds)).returncode:
+        # Such as one that took too long on a machine that was busy.
+        print(f"{target}: it did not happen again", flush=True)
+        return None
     return target
+
+
+def _found(target: str) -> set[Path]:
+    return set(_FOUND.glob(f"{target}-*"))
+
+
+def _process(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fuzz", "--target", target, *arguments]
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        return subprocess.run(
+            command,
+            env={**os.environ, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+
+
+def _try(target: str, inputs: list[Path]) -> int:
+    """Try inputs in this process: the first that fails ends it."""
+    check = importlib.import_module(f"fuzz.targets.{target}").check
+    # One that never ends ends the process, too.
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    for path in inputs:
+        print(path, flush=True)
+        check(path.read_bytes())
+    return 0
 
 
 def _fuzz(target: str, seconds: float) -> int:
@@ -78,13 +124,12 @@ def _fuzz(target: str, seconds: float) -> int:
     with atheris.instrument_imports(include=["edgeproxy", "fuzz.targets"]):
         module = importlib.import_module(f"fuzz.targets.{target}")
     module.check(b"")
-    found = _HERE / "found"
-    found.mkdir(exist_ok=True)
+    _FOUND.mkdir(exist_ok=True)
     options = [
         f"-max_total_time={max(1, round(seconds))}",
         f"-max_len={_LONGEST_INPUT}",
         f"-timeout={_SLOWEST}",
-        f"-artifact_prefix={found}/{target}-",
+        f"-artifact_prefix={_FOUND}/{target}-",
         "-use_value_profile=1",
     ]
     # The first folder is the one that grows: the corpus is for what somebody has chosen.

@@ -181,4 +181,5 @@ def _stepped(stored: StoredResponse, step: float) -> StoredResponse:
         request_time=stored.request_time + step,
         response_time=stored.response_time + step,
         deleted_from=due + step if due else due,
+        stepped=stored.stepped + step,
     )

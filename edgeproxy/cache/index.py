@@ -116,6 +116,8 @@ class Index:
             self.lists = open_db(b"lists", txn, dupsort=True, dupfixed=True)
             self.busters = open_db(b"busters", txn, dupsort=True, dupfixed=True)
             if txn.get(b"format", db=self.meta) is None:
+                if txn.stat()["entries"] != 7:  # the databases above
+                    raise StoreUnusable(f"the index in {self.directory} is another program's")
                 txn.put(b"journal", self.journal_id, db=self.meta)
                 txn.put(b"identity", os.urandom(8), db=self.meta)
                 self.set_counter(txn, b"format", FORMAT)

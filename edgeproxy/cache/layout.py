@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from edgeproxy.cache.lists import List
@@ -67,7 +68,7 @@ def read_usage(value: bytes | memoryview) -> Usage:
         usage = Usage(used, hits, cost, BodyRef(KINDS[kind], body_id, length, crc))
     except (struct.error, IndexError):
         return _DAMAGED
-    return usage if cost else _DAMAGED
+    return usage if cost and isfinite(used) else _DAMAGED
 
 
 def read_cost(value: bytes | None) -> int:

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
     from edgeproxy.config.model import Config
 
-    CheckJournal: TypeAlias = Callable[[Path], bytes | str]
+    CheckJournal: TypeAlias = Callable[[Path, float], bytes | str]
 
 JOURNAL = "journal"
-_LOCK = "lock"
+LOCK = "lock"
 _STATE = "state.json"
 _SET_ASIDE = "damaged-"
 _LOCK_SECONDS = 10.0
@@ -112,9 +112,20 @@ class Prepared:
         on with what this gives. Raises StoreUnusable, and then still has the lock.
         """
         try:
+            self._lock_again()
             return self._again(distrust)
         except OSError as error:
             raise _unusable(self.directory, error) from error
+
+    def _lock_again(self) -> None:
+        """Have the lock where others look for it, whatever has become of the folder."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self.lock), (self.directory / LOCK).stat()):
+                return
+        lock = _take_lock(self.directory)
+        os.dup2(lock, self.lock, inheritable=False)
+        os.close(lock)
 
 
 def prepare_store(
@@ -128,8 +139,9 @@ def prepare_store(
     """Lock the folder, and see to it that what is in it can be relied on.
 
     `check_journal` is given the journal's folder, and gives the journal's id, or what is wrong with
-    it; where there is none it makes one. What can't be trusted is set aside, and a message says so:
-    the store begins empty then. Without its journal, no stored response can be trusted.
+    it; where there is none it makes one. It is given as well by how many seconds the clock of the
+    times in it was stepped, and sets them right. What can't be trusted is set aside, and a message
+    says so: the store begins empty then. Without its journal, no stored response can be trusted.
 
     `clock` is the node's. Where the system's was stepped since the store was last open, the times
     in it are set right, so that ages go on as if it had not been; where nobody can tell by how much
@@ -162,20 +174,23 @@ def _prepare(
 ) -> Prepared:
     again = partial(_prepare, config, directory, check_journal, clock, lock)
     messages = []
-    journal = check_journal(directory / JOURNAL)
+    journal = check_journal(directory / JOURNAL, 0.0)
     if isinstance(journal, str):
         messages.append(_set_aside(directory, journal, (JOURNAL, RESPONSES, BODIES)))
-        journal = check_journal(directory / JOURNAL)
+        journal = check_journal(directory / JOURNAL, 0.0)
         if isinstance(journal, str):
             raise StoreUnusable(journal)
     for leftover in (directory / SPOOLS, *directory.glob(f"{WORKER}*")):
         shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.exists() and not leftover.is_dir():
+            leftover.unlink()
     place = _place(config)
     if place is None:
         return Prepared(directory, journal, messages, lock, None, again, clock)
     # What LMDB knows of readers and writers is of no use without them, and may be damaged too. On a
     # disk that is full, what follows can have its blocks.
-    (directory / RESPONSES / "lock.mdb").unlink(missing_ok=True)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        (directory / RESPONSES / "lock.mdb").unlink()
     state = _at(clock(), _State(FORMAT, place, _boot(), clean=False))
     known = _known(directory, state)
     reason = known if isinstance(known, str) else distrust if known else None
@@ -183,7 +198,13 @@ def _prepare(
         step = _stepped(known, state) if isinstance(known, _State) else 0.0
         # Nobody can rely on times of which only some have been set right.
         _write_state(directory, msgspec.structs.replace(state, boot="") if step else state)
-        reason = _check(directory, config.store.max_bytes, journal, step)
+        told = check_journal(directory / JOURNAL, step) if step else b""
+        # Deadlines that could not be set right don't matter where nothing is stored.
+        reason = (
+            told
+            if isinstance(told, str)
+            else _check(directory, config.store.max_bytes, journal, step)
+        )
         if step and reason is None:
             messages.append(_told_of_step(directory, step))
             _write_state(directory, state)
@@ -209,6 +230,9 @@ def _place(config: Config) -> str | None:
 def _known(directory: Path, now: _State) -> _State | str | None:
     """What is known of what is in the folder, or why that can't be relied on, as far as that shows
     without a look; None where there is nothing."""
+    for name in (RESPONSES, BODIES):
+        if (directory / name).exists() and not (directory / name).is_dir():
+            return f"{name} is no folder"
     if not (directory / RESPONSES).exists():
         return None
     try:
@@ -279,7 +303,7 @@ def _unusable(directory: Path, error: OSError) -> StoreUnusable:
 
 
 def _take_lock(directory: Path) -> int:
-    fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     give_up = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

@@ -142,10 +142,20 @@ class Spool:
     def _move(self, memory: bytes | bytearray, chunk: bytes) -> int:
         # Kept at once, so that it is found when the caller was cancelled meanwhile.
         if self._fd < 0:
-            self._fd, name = tempfile.mkstemp(prefix=f"{os.getpid()}-", dir=self._directory)
+            self._fd, name = self._make_file()
             self._path = Path(name)
         _write_all(self._fd, memory, 0)
         return self._write(chunk, len(memory))
+
+    def _make_file(self) -> tuple[int, str]:
+        assert self._directory is not None
+        prefix = f"{os.getpid()}-"
+        try:
+            return tempfile.mkstemp(prefix=prefix, dir=self._directory)
+        except FileNotFoundError:
+            # Somebody cleared it away; the store around it is another matter.
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            return tempfile.mkstemp(prefix=prefix, dir=self._directory)
 
     def _write(self, chunk: bytes, offset: int) -> int:
         _write_all(self._fd, chunk, offset)

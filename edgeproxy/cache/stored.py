@@ -58,6 +58,9 @@ class StoredResponse(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: BodyRef
     deleted_from: float = 0.0
     """From then on it is as if it were not there; 0 where no purge has set it a deadline."""
+    stepped: float = 0.0
+    """By how many seconds the system's clock was set forward since it came. The times here go by
+    the clock as it is; the dates in its fields are to be held against the clock as it was."""
 
     @property
     def id(self) -> bytes:

@@ -124,7 +124,12 @@ class SharedTier(ReadSide):
         """
         if spool.size > self.max_object_bytes:
             raise StoreFull(f"a body of {spool.size} bytes, with {self.max_object_bytes} allowed")
-        ref, body = await self._take_body(spool)
+        try:
+            ref, body = await self._take_body(spool)
+        except StoreError as error:
+            if isinstance(error.__cause__, OSError):
+                self._watch.failed(error)
+            raise
         response = replace(response, body=ref)
         stored = None
         try:

@@ -54,6 +54,9 @@ class Place(msgspec.Struct, frozen=True):
     directory: str
     max_bytes: int
     journal_id: bytes
+    epoch: float
+    """What the node's clock said when the machine was started, seconds since the epoch: it goes on
+    from there, whatever is done to the system's."""
     due: list[Due]
 
 
@@ -104,11 +107,16 @@ class Application:
         return actions
 
 
+def since_boot() -> float:
+    """Seconds for which the machine has been running, which is the same for all processes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def apply_to(place: Place, rest: Callable[[float], None]) -> None:
     """Apply it to that index, resting between steps for so many seconds as each says."""
     index = Index(Path(place.directory), place.max_bytes, place.journal_id)
     try:
-        changes = Changes(index, place.max_bytes, time.time)
+        changes = Changes(index, place.max_bytes, lambda: place.epoch + since_boot())
         application = Application(place.due)
         while not application.done:
             began = time.monotonic()

@@ -44,6 +44,7 @@ _TRIM_STEP = 1000
 _ROOM_BYTES = 1 << 20
 """Room for records that the file has beforehand: a full disk is no time to refuse a purge."""
 _MAX_READERS = 512
+_DATABASES = 3
 _POSITION = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
 _ID = b"id"
@@ -160,9 +161,7 @@ class LocalJournal:
                 for draft in drafts:
                     position += 1
                     record = msgspec.structs.replace(draft, position=position)
-                    row = _encoder.encode(record)
-                    crc = _CRC.pack(zlib.crc32(row))
-                    transaction.put(_POSITION.pack(position), crc + row, append=True)
+                    transaction.put(_POSITION.pack(position), _row(record), append=True)
                     if record.buster is not None:
                         self._keep_buster(transaction, position, record.buster)
                     written.append(record)
@@ -271,6 +270,15 @@ class LocalJournal:
                 log.warning("the journal in %s can grow again", self.directory)
             self._cramped = False
 
+    def set_times_right(self, step: float) -> None:
+        """The clock by which deadlines were set has been stepped by so many seconds since."""
+        with self._errors(), self._env.begin(self._records, write=True) as transaction:
+            for key, value in transaction.cursor():
+                record = self._decode(key, value)
+                if record.deadline:
+                    moved = msgspec.structs.replace(record, time=record.time + step)
+                    transaction.put(key, _row(moved))
+
     def verify(self) -> None:
         """Read every record; raises JournalDamaged if one is missing or not as it was written."""
         with self._errors(), self._env.begin(self._records) as transaction:
@@ -294,6 +302,8 @@ class LocalJournal:
         with self._env.begin(self._meta, write=True) as transaction:
             known = transaction.get(_FORMAT)
             if known is None:
+                if self._env.stat()["entries"] != _DATABASES:
+                    raise JournalDamaged(f"the journal in {self.directory} is another program's")
                 transaction.put(_FORMAT, FORMAT)
                 transaction.put(_ID, secrets.token_bytes(16))
             elif known != FORMAT:
@@ -350,6 +360,11 @@ class LocalJournal:
 
 
 _DAMAGE = (*READ_DAMAGE, struct.error)
+
+
+def _row(record: Record) -> bytes:
+    row = _encoder.encode(record)
+    return _CRC.pack(zlib.crc32(row)) + row
 
 
 def _pages(stat: _StatDict) -> int:

@@ -313,6 +313,8 @@ def check_ledger(directory: Path) -> None:
     if directory.exists() and not in_child(read).report:
         log.warning("the ledger in %s is damaged, and empty now", directory)
         shutil.rmtree(directory, ignore_errors=True)
+        if not directory.is_dir():
+            directory.unlink(missing_ok=True)
 
 
 def _boot() -> bytes:

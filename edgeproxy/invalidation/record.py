@@ -40,7 +40,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     """Random, 32 hexadecimal digits."""
     time: float
-    """When it was asked for, in seconds since the epoch; nothing is decided by it."""
+    """When it was asked for, in seconds since the epoch; nothing but its deadline goes by it."""
     mode: Mode
     selectors: tuple[Selector, ...]
     """What it picks; nothing where it issues a cache buster."""

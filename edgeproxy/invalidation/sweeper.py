@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.invalidation.applying import Application, Place, due_of
+from edgeproxy.invalidation.applying import Application, Place, due_of, since_boot
 from edgeproxy.invalidation.compaction import make_room
 from edgeproxy.invalidation.elsewhere import apply_elsewhere
 
@@ -101,6 +101,9 @@ class Sweeper:
                     self._tier.look_at(error)
                     warn(log, error, "the sweep failed, and is tried again: %s", error)
                     await asyncio.sleep(_FAILURE_PAUSE)
+                except OSError as error:
+                    log.warning("the sweep failed, and is tried again: %s", error)
+                    await asyncio.sleep(_FAILURE_PAUSE)
                 except Exception:
                     log.exception("the sweep failed; next try in %d s", _FAILURE_PAUSE)
                     await asyncio.sleep(_FAILURE_PAUSE)
@@ -148,6 +151,7 @@ class Sweeper:
                     str(self._tier.index_directory),
                     self._tier.max_bytes,
                     self._journal.id,
+                    self._clock() - since_boot(),
                     application.left(),
                 )
             )

@@ -381,7 +381,12 @@ class Edge:
         if b"etag" in fields or b"last-modified" in fields:
             return False
         freshness = assess_freshness(
-            stored.status, fields, stored.request_time, stored.response_time, policy.freshness
+            stored.status,
+            fields,
+            stored.request_time,
+            stored.response_time,
+            policy.freshness,
+            stored.stepped,
         )
         grace = max(freshness.stale_while_revalidate, freshness.stale_if_error)
         return freshness.ttl(self._clock()) + grace < 0

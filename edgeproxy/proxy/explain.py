@@ -87,7 +87,12 @@ def explain(
     """What would become of a request that `stored` matches, at `now`."""
     fields = Fields(stored.fields)
     freshness = assess_freshness(
-        stored.status, fields, stored.request_time, stored.response_time, policy.freshness
+        stored.status,
+        fields,
+        stored.request_time,
+        stored.response_time,
+        policy.freshness,
+        stored.stepped,
     )
     invalidated = verdict.position if verdict.standing is Standing.INVALIDATED else 0
     invalidated = max(invalidated, stored.invalidated)

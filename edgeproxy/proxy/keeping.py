@@ -234,6 +234,7 @@ class Keeping:
                 position=position,
                 invalidated=0,
                 deleted_from=0.0,
+                stepped=0.0,
                 body=UNWRITTEN,
             )
             read = await self._tier.open(chosen)
@@ -282,6 +283,7 @@ class Keeping:
             position=position,
             invalidated=0,
             deleted_from=0.0,
+            stepped=0.0,
         )
         renewed = self._lookup.judge(fresh, request.policy, position)
         readied = ready(fresh, request.policy, renewed.freshness)

@@ -69,12 +69,9 @@ class LightProtocol(asyncio.Protocol):
         if newcomer.ended:
             self._end()
             return
-        if newcomer.answered and not newcomer.rest and self._server.draining:
-            self._transport.close()
-            return
         if not newcomer.answered:
             self._deadline = min(self._deadline, newcomer.deadline)
-        else:
+        elif not self._server.draining:
             self._deadline = self._loop.time() + self.limits.keepalive_timeout
         if newcomer.rest:
             self._give_over(newcomer.rest, newcomer.known)
@@ -149,7 +146,8 @@ class LightProtocol(asyncio.Protocol):
                 self.abort()
         elif self._unsent is not None:
             self._unsent = None
-            self._deadline = now + (LINGER if self._ended else self.limits.keepalive_timeout)
+            idle = FRESH_GRACE if self._server.draining else self.limits.keepalive_timeout
+            self._deadline = now + (LINGER if self._ended else idle)
         elif now >= self._deadline:
             self._transport.close()
 
@@ -172,12 +170,8 @@ class LightProtocol(asyncio.Protocol):
         return True
 
     def begin_drain(self) -> None:
-        """Close the connection, once what was answered is sent; a new one may ask once first."""
-        if self.arriving:
-            return
-        if self._answered:
-            self._transport.close()
-        else:
+        """It may ask once more: its client may be about to, and know of no end yet."""
+        if not self.arriving:
             self._deadline = min(self._deadline, self._loop.time() + FRESH_GRACE)
 
     def abort(self) -> None:

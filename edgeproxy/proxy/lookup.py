@@ -215,7 +215,12 @@ class Lookup:
         """
         fields = Fields(stored.fields)
         freshness = assess_freshness(
-            stored.status, fields, stored.request_time, stored.response_time, policy.freshness
+            stored.status,
+            fields,
+            stored.request_time,
+            stored.response_time,
+            policy.freshness,
+            stored.stepped,
         )
         validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
         return Found(stored, fields, freshness, validity, None, checked)

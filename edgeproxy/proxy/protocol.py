@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.server import EdgeServer
 
 FRESH_GRACE: Final = 1.0
-"""Seconds that a connection without any request yet has to send one when the edge drains."""
+"""Seconds that a connection that waits for a request has to send one when the edge drains."""
 
 _READ_BUFFER: Final = 64 * 1024
 _SHORTEST_WAIT: Final = 0.05
@@ -149,12 +149,9 @@ class EdgeProtocol(RequestHandler):
     # -- draining
 
     def begin_drain(self) -> None:
-        """Close the connection if it idles; else its next answer says that it will be closed."""
-        if self._busy or self._force_close or self._pending:
-            return
-        if self._request_count:
-            self._end(idle=True)
-        else:
+        """Its next answer says that it will be closed. If it idles, its client may be about to ask,
+        and know of no end yet: it is closed unless it does so soon."""
+        if not (self._busy or self._force_close or self._pending):
             self._await_first(FRESH_GRACE)
 
     def close_idle(self) -> bool:

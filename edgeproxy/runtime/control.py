@@ -42,6 +42,14 @@ class Damaged(msgspec.Struct, frozen=True, tag="damaged"):
     reason: str
 
 
+class Astray(msgspec.Struct, frozen=True, tag="astray"):
+    """Worker: a file that all workers share is gone, or not to be opened by me, or another one."""
+
+    reason: str
+    stored: bool
+    """Whether it is one of those in which responses and purges are."""
+
+
 class Retire(msgspec.Struct, frozen=True, tag="retire"):
     """Supervisor: end soon, and rely on nothing that is stored; another worker comes after you."""
 
@@ -51,7 +59,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 ToWorker: TypeAlias = Reload | Reopen | Retire | Drain
-ToSupervisor: TypeAlias = Ready | Reloaded | Damaged
+ToSupervisor: TypeAlias = Ready | Reloaded | Damaged | Astray
 
 _READ_SIZE = 256 * 1024
 

@@ -10,6 +10,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from edgeproxy.runtime.whereabouts import Whereabouts
+
 
 class FolderRefused(OSError):
     """A folder can't be used; the text names it, and says why."""
@@ -41,9 +43,30 @@ class RunFolder:
             if fd is not None:
                 os.close(fd)
         self._fd = fd
+        self.whereabouts = Whereabouts.of([self.real_path])
         self.path = Path(f"/proc/self/fd/{fd}")
         """The same folder by a short name, for this process and those that it forks: the path of a
         Unix socket must not be longer than 107 bytes, wherever the folder is."""
+
+    def restore(self) -> None:
+        """Make it again, if somebody has removed it. No other process may use it meanwhile.
+
+        Raises FolderRefused.
+        """
+        if self.whereabouts.lost() is None:
+            return
+        try:
+            _make_parent(self.real_path.parent)
+            self.real_path.mkdir(mode=0o700)
+        except OSError as error:
+            raise _refused(self.real_path, error) from None
+        fd = _lock(self.real_path)
+        if fd is None or not _is_at(fd, self.real_path):
+            raise FolderRefused(0, f"{self.real_path} can't be used: somebody else has it")
+        # Its short name stays what it was.
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        self.whereabouts = Whereabouts.of([self.real_path])
 
     def remove(self) -> None:
         """Remove it with all that is in it."""

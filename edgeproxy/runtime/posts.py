@@ -53,5 +53,7 @@ class Renewal:
     """The workers are ending, so that the state directory can be seen to."""
 
     reason: str
+    distrust: bool
+    """Whether that is a reason not to rely on what is stored."""
     kill_at: float
     """When those that have not ended are killed, on the monotonic clock."""

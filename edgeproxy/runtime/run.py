@@ -65,7 +65,7 @@ def run(
             public=public,
             admin=admin,
             state=state,
-            runtime_dir=runtime_folder.path,
+            run_folder=runtime_folder,
             clock=clock,
         )
 

@@ -8,12 +8,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import StoreError, StoreInUse
-from edgeproxy.cache.prepare import prepare_store
+from edgeproxy.cache.layout import RESPONSES
+from edgeproxy.cache.prepare import JOURNAL, LOCK, prepare_store
 from edgeproxy.config.sizes import format_size
 from edgeproxy.invalidation.journal import JournalDamaged, JournalError
 from edgeproxy.invalidation.journal_check import check_journal
 from edgeproxy.invalidation.ledger import LEDGER, check_ledger
 from edgeproxy.runtime.folders import FolderRefused, make_private
+from edgeproxy.runtime.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +60,7 @@ class NodeState:
         else:
             self._note.unlink(missing_ok=True)
             self._tell()
+        self._look()
 
     @property
     def journal_id(self) -> bytes:
@@ -69,7 +72,7 @@ class NodeState:
 
         Raises as `__init__` does.
         """
-        check_ledger(self.directory / LEDGER)
+        gone, journal_id = self.stored.lost() is not None, self.journal_id
         try:
             self._prepared = self._prepared.renew(distrust)
         except (JournalError, StoreError) as error:
@@ -79,6 +82,10 @@ class NodeState:
             self._serve_on(error)
         else:
             self._tell()
+            if gone and self.journal_id != journal_id:
+                # They may come back, and don't know of the purges of the meantime.
+                self._leave_note()
+        self._look()
 
     def close(self, *, clean: bool) -> None:
         """Let go of it; `clean`: all workers have closed the store."""
@@ -94,9 +101,20 @@ class NodeState:
             return None
         return "purges were taken while it could not be used"
 
-    def _serve_on(self, error: Exception) -> None:
+    def _leave_note(self) -> None:
         if self.config.store.directory is not None:
             self._note.touch(0o600)
+
+    def _look(self) -> None:
+        check_ledger(self.directory / LEDGER)
+        files = [self.directory / name / "data.mdb" for name in (JOURNAL, RESPONSES)]
+        self.stored = Whereabouts.of(files)
+        """Where the purges and the responses are that all workers have to go by."""
+        self.locked = Whereabouts.of([self.directory / LOCK])
+        """What keeps others from the folder."""
+
+    def _serve_on(self, error: Exception) -> None:
+        self._leave_note()
         refused = self.directory
         self.unkept = f"{error}: what is stored, and every purge, ends with this run"
         store = self.config.store
@@ -118,8 +136,12 @@ class NodeState:
             log.warning("%s", message)
 
 
-def _check_journal(directory: Path) -> bytes | str:
+def _check_journal(directory: Path, step: float) -> bytes | str:
     try:
-        return check_journal(directory)
+        return check_journal(directory, step)
     except JournalDamaged as error:
         return str(error)
+    except JournalError as error:
+        if not step:
+            raise
+        return f"its deadlines can't be set right: {error}"

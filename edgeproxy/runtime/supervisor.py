@@ -32,10 +32,10 @@ from edgeproxy.runtime.tls import CertificateRefused, load_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from edgeproxy.config.model import Config
     from edgeproxy.runtime.clock import Clock
+    from edgeproxy.runtime.folders import RunFolder
     from edgeproxy.runtime.sockets import ListeningSockets
     from edgeproxy.runtime.state import NodeState
 
@@ -58,7 +58,7 @@ class Premises:
     """In the order of the configuration's listeners."""
     admin: ListeningSockets
     state: NodeState
-    runtime_dir: Path
+    run_folder: RunFolder
     clock: Clock
 
 
@@ -165,7 +165,7 @@ class Supervisor:
                 config=self._config,
                 clock=self._premises.clock,
                 state=self._premises.state,
-                runtime_dir=self._premises.runtime_dir,
+                run_folder=self._premises.run_folder,
                 block=self._block,
                 channel=channel,
                 public=tuple(one.by_worker[number] for one in self._premises.public),
@@ -222,6 +222,8 @@ class Supervisor:
                     self._note_reloaded(process, generation, refused)
                 case control.Damaged(reason):
                     self._begin_renewal(reason)
+                case control.Astray(reason, stored):
+                    self._begin_renewal(reason, distrust=stored)
         return more
 
     def _announce_once(self) -> None:
@@ -257,7 +259,7 @@ class Supervisor:
             self._selector.unregister(process.channel.sock)
         process.channel.close()
         self._block.slots[process.number].clear()
-        peer_path(self._premises.runtime_dir, process.pid).unlink(missing_ok=True)
+        peer_path(self._premises.run_folder.path, process.pid).unlink(missing_ok=True)
 
     def _replace(self, post: Post, process: WorkerProcess, end: str) -> None:
         post.note_end(process)
@@ -274,7 +276,7 @@ class Supervisor:
 
     # Damage
 
-    def _begin_renewal(self, reason: str) -> None:
+    def _begin_renewal(self, reason: str, *, distrust: bool = True) -> None:
         """Have all workers end, so that what they can't rely on any more can be set aside.
 
         Not again at once: what is still wrong then was not the store.
@@ -283,8 +285,10 @@ class Supervisor:
         ending = self._renewal is not None or self._kill_at is not None
         if ending or now < self._renewed_at + _RENEWAL_PAUSE_SECONDS:
             return
-        log.error("%s: all workers end, and begin with an empty store", reason)
-        self._renewal = Renewal(reason, now + worker.RETIRE_SECONDS + _KILL_AFTER_SECONDS)
+        begin = "with an empty store" if distrust else "anew"
+        log.error("%s: all workers end, and begin %s", reason, begin)
+        kill_at = now + worker.RETIRE_SECONDS + _KILL_AFTER_SECONDS
+        self._renewal = Renewal(reason, distrust, kill_at)
         for post in self._posts:
             post.due = None
         self._tell_all(control.Retire())
@@ -296,7 +300,8 @@ class Supervisor:
             return
         state = self._premises.state
         try:
-            state.renew(renewal.reason)
+            self._premises.run_folder.restore()
+            state.renew(renewal.reason if renewal.distrust else None)
         except (FolderRefused, JournalError, StoreError) as error:
             log.critical("%s: giving up", error)
             self._hopeless = True

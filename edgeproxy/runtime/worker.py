@@ -21,6 +21,7 @@ from edgeproxy.admin.state import WorkerState
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.config.model import Config
+from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.proxy.edge import Edge
 from edgeproxy.proxy.place import Place
 from edgeproxy.runtime import control, logs
@@ -34,11 +35,11 @@ from edgeproxy.runtime.tls import CertificateRefused, CertificateSelector, load_
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Iterator, Sequence
-    from pathlib import Path
 
     import msgspec
 
     from edgeproxy.runtime.clock import Clock
+    from edgeproxy.runtime.folders import RunFolder
     from edgeproxy.runtime.shared import SharedBlock
     from edgeproxy.runtime.state import NodeState
 
@@ -73,7 +74,7 @@ class Seat:
     config: Config
     clock: Clock
     state: NodeState
-    runtime_dir: Path
+    run_folder: RunFolder
     block: SharedBlock
     channel: socket.socket
     public: tuple[tuple[socket.socket, ...], ...]
@@ -120,7 +121,7 @@ class Worker:
         place = Place(
             worker=seat.number,
             directory=seat.state.directory,
-            runtime_dir=seat.runtime_dir,
+            runtime_dir=seat.run_folder.path,
             journal_id=seat.state.journal_id,
             head=seat.block.head,
             filters=[slot.filter for slot in seat.block.slots],
@@ -147,12 +148,18 @@ class Worker:
     async def run(self) -> None:
         """Answer until the supervisor says to drain, or is gone."""
         reader, writer = await asyncio.open_connection(sock=self._seat.channel, limit=_MAX_MESSAGE)
+        # What this makes where something is gone, the others have not.
+        if self._is_astray():
+            return
         try:
             await self._edge.start()
-        except StoreError as error:
-            if isinstance(error.__cause__, DAMAGE):
-                self._tell_damage(str(error))
-            raise
+        except (JournalError, OSError, StoreError) as error:
+            self._tell(_at_start(error))
+            log.critical("can't start: %s", error)
+            raise SystemExit(1) from None
+        if self._is_astray():
+            await self._edge.close()
+            return
         runner = web.AppRunner(
             self._admin,
             access_log=None,
@@ -216,16 +223,32 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             self._slot.beat(self._edge.in_flight, self._edge.server.open_connections)
+            self._is_astray()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
+    def _is_astray(self) -> bool:
+        """Whether other workers may come to have other files than this one; the supervisor is told.
+
+        Purges that only some of them know of would be lost.
+        """
+        state, run_folder = self._seat.state, self._seat.run_folder
+        for whereabouts in (state.stored, state.locked, run_folder.whereabouts):
+            if reason := whereabouts.lost():
+                self._tell(control.Astray(reason, stored=whereabouts is state.stored))
+                return True
+        return False
+
     def _tell_damage(self, reason: str) -> None:
+        self._tell(control.Damaged(reason))
+
+    def _tell(self, message: control.Damaged | control.Astray) -> None:
         """Tell the supervisor of damage. For any thread, and for who ends right after it: hence not
         by way of the event loop; one that is told of little can take a line at any time."""
         now = time.monotonic()
         if now - self._damage_told >= _TELL_SECONDS:
             self._damage_told = now
             with suppress(OSError):
-                self._seat.channel.send(control.encode(control.Damaged(reason)))
+                self._seat.channel.send(control.encode(message))
 
     async def _obey(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -299,6 +322,15 @@ class Worker:
                     )
             sock.close()
         return taken
+
+
+def _at_start(error: Exception) -> control.Damaged | control.Astray:
+    """What it means that the state directory, which was good for others, can't be opened."""
+    # A StoreError without a cause says that the index is another journal's.
+    cause = error.__cause__
+    if isinstance(error, StoreError) and (cause is None or isinstance(cause, DAMAGE)):
+        return control.Damaged(str(error))
+    return control.Astray(str(error), stored=False)
 
 
 def _tls_options(certificates: CertificateSelector | None, config: Config) -> dict[str, Any]:

@@ -108,18 +108,24 @@ def assess_freshness(
     request_time: float,
     response_time: float,
     policy: FreshnessPolicy,
+    stepped: float = 0.0,
 ) -> Freshness:
-    """The freshness of a response whose request left, and whose head came, at these times."""
+    """The freshness of a response whose request left, and whose head came, at these times.
+
+    `stepped`: by how many seconds the clock that they go by was set forward since then. The dates
+    in its fields mean what they meant when it came.
+    """
     directives, field = response_directives(fields, policy.targets)
     targeted = field != b"cache-control"
-    lifetime, source = _lifetime(status, fields, response_time, directives, targeted, policy)
+    asked, came = request_time - stepped, response_time - stepped
+    lifetime, source = _lifetime(status, fields, came, directives, targeted, policy)
     while_revalidating, on_error = _stale_windows(lifetime, source, directives, policy)
     if policy.max_ttl is not None:
         lifetime = min(lifetime, policy.max_ttl)
     return Freshness(
         lifetime=lifetime,
         source=source,
-        initial_age=corrected_initial_age(fields, request_time, response_time),
+        initial_age=corrected_initial_age(fields, asked, came),
         response_time=response_time,
         stale_while_revalidate=while_revalidating,
         stale_if_error=on_error,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from edgeproxy.cache import check, prepare
@@ -30,7 +31,7 @@ from tests.kit import RedisServer
 from tests.kit.disk import full_disk
 
 
-def journal(folder: Path) -> bytes:
+def journal(folder: Path, step: float) -> bytes:
     """A journal that is always there and whole."""
     return JOURNAL_ID
 
@@ -46,7 +47,7 @@ def clock() -> Moment:
 
 def run(
     directory: Path,
-    check_journal: Callable[[Path], bytes | str] = journal,
+    check_journal: Callable[[Path, float], bytes | str] = journal,
     now: Moment | None = None,
     distrust: str | None = None,
 ) -> Prepared:
@@ -289,7 +290,7 @@ async def test_bodies_that_lie_elsewhere(filled: Path) -> None:
 
 
 async def test_responses_of_another_journal(filled: Path) -> None:
-    prepared = run(filled, lambda _: b"another journal ")
+    prepared = run(filled, lambda *_: b"another journal ")
     (message,) = prepared.messages
     assert "another journal" in message
     assert await stored_in(filled, prepared) == 0
@@ -299,7 +300,7 @@ async def test_responses_of_another_journal(filled: Path) -> None:
 async def test_a_damaged_journal_takes_the_responses_along(filled: Path) -> None:
     asked = []
 
-    def check_journal(folder: Path) -> bytes | str:
+    def check_journal(folder: Path, step: float) -> bytes | str:
         asked.append(folder)
         if len(asked) == 1:
             folder.mkdir()
@@ -320,8 +321,29 @@ async def test_a_damaged_journal_takes_the_responses_along(filled: Path) -> None
 
 def test_a_journal_that_cannot_be_made_is_said(directory: Path) -> None:
     with pytest.raises(StoreUnusable, match="always damaged"):
-        run(directory, lambda _: "always damaged")
+        run(directory, lambda *_: "always damaged")
     run(directory).close(clean=True)
+
+
+@pytest.mark.parametrize("name", ["responses", "bodies", "tmp"])
+async def test_a_file_in_the_place_of_a_folder(filled: Path, name: str) -> None:
+    shutil.rmtree(filled / name, ignore_errors=True)
+    (filled / name).write_bytes(b"")
+    if name != "tmp":
+        await check_set_aside(filled, f"{name} is no folder")
+        return
+    prepared = run(filled)
+    assert prepared.messages == []
+    assert await stored_in(filled, prepared) == 40
+    prepared.close(clean=True)
+
+
+async def test_another_program_s_database(filled: Path) -> None:
+    shutil.rmtree(filled / "responses")
+    (filled / "responses").mkdir()
+    with lmdb.open(str(filled / "responses")) as env, env.begin(write=True) as txn:
+        txn.put(b"something", b"else")
+    await check_set_aside(filled, "is another program's")
 
 
 async def test_one_damaged_store_is_kept_at_most(filled: Path) -> None:
@@ -492,6 +514,45 @@ async def test_deadlines_keep_their_distance(directory: Path) -> None:
     prepared.close(clean=True)
 
 
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        pytest.param(JOURNAL_ID, 40, id="set right"),
+        pytest.param("its deadlines can't be set right", 0, id="not to be set right"),
+    ],
+)
+async def test_the_deadlines_in_the_journal_keep_theirs_too(
+    filled: Path, answer: bytes | str, kept: int
+) -> None:
+    asked = []
+
+    def check_journal(folder: Path, step: float) -> bytes | str:
+        asked.append(step)
+        return answer if step else JOURNAL_ID
+
+    prepared = run(filled, check_journal, Moment(2060.0 + 3600.0, 560.0))
+    assert asked == [0.0, 3600.0]
+    assert await stored_in(filled, prepared) == kept
+    assert ("deadlines can't be set right" in prepared.messages[0]) == (not kept)
+    prepared.close(clean=True)
+
+
+async def test_what_dates_say_of_a_response_stays_as_it_was(directory: Path) -> None:
+    """It came with a Date of the clock as it was, which the step did not change."""
+    run(directory).close(clean=True)
+    chosen = config(f"lmdb:{directory}", directory)
+    for moment in (Moment(2000.0, 500.0), Moment(5600.0, 500.0), Moment(1950.0, 550.0)):
+        prepared = run(directory, now=moment)
+        tier = open_tier(chosen, directory, worker=0, journal_id=JOURNAL_ID, clock=Time())
+        if moment.wall == 2000.0:
+            await must_put(tier, response())
+        (stored,) = tier.lookup(response().primary)
+        assert stored.response_time - stored.stepped == response().response_time
+        await tier.close()
+        prepared.close(clean=True)
+    assert stored.stepped == -100.0
+
+
 async def times_in(directory: Path, prepared: Prepared) -> set[tuple[float, float]]:
     tier = open_tier(
         config(f"lmdb:{directory}", directory),
@@ -517,6 +578,18 @@ def test_a_folder_that_another_edgeproxy_has(directory: Path) -> None:
     prepared.close(clean=True)
     prepared.close(clean=True)
     run(directory).close(clean=True)
+
+
+def test_a_folder_that_was_taken_away_is_made_and_locked_again(directory: Path) -> None:
+    prepared = run(directory)
+    directory.rename(directory.with_name("away"))
+    again = prepared.renew("it is gone")
+    with pytest.raises(StoreInUse):
+        run(directory)
+    again.close(clean=True)
+    run(directory).close(clean=True)
+    # What was held in the place where it was then, isn't any more.
+    run(directory.with_name("away")).close(clean=True)
 
 
 async def test_a_killed_supervisors_workers_keep_the_folder_until_they_end(

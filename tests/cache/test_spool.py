@@ -304,12 +304,20 @@ async def test_no_room_for_what_was_in_memory(small_files: int, tmp_path: Path) 
 
 
 async def test_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "gone", 3)
+    spool = Spool(tmp_path / "gone" / "too", 3)
     await spool.append(b"abc")
     with pytest.raises(StoreUnusable) as caught:
         await spool.append(b"d")
     assert isinstance(caught.value, StoreError)
     assert await spool.read(0, 10) == b"abc"
+    await spool.close()
+
+
+async def test_its_folder_is_made_again_if_somebody_cleared_it_away(tmp_path: Path) -> None:
+    directory = tmp_path / "tmp"
+    spool = Spool(directory, 10)
+    await spool.append(b"x" * 20)
+    assert await spool.read(0, 30) == b"x" * 20
     await spool.close()
 
 

@@ -520,6 +520,20 @@ async def test_a_full_map_makes_room_once(lmdb_node: Node) -> None:
     assert tier.entries < 21
 
 
+async def test_a_folder_that_takes_no_bodies_is_told_of_once(
+    lmdb_node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a disk has room, and not another inode."""
+    tier = lmdb_node.open()
+    (lmdb_node.directory / "bodies").write_bytes(b"")
+    for name in "abc":
+        with pytest.raises(StoreError) as caught:
+            await put(tier, response(name), some_bytes(300 * KIB))
+        assert caught.value.told
+    (told,) = caplog.messages
+    assert f"the store in {lmdb_node.directory} can't be written" in told
+
+
 async def test_a_full_disk_takes_nothing_in_and_keeps_what_it_has(
     lmdb_node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:

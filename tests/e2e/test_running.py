@@ -60,6 +60,35 @@ async def test_sigterm_lets_requests_in_flight_end_and_takes_no_new_ones(
     assert await edge.wait() == 0
 
 
+async def test_who_asks_again_while_the_edge_ends_is_answered(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """A client may have sent its next request before it can know that there is an end."""
+    origin.route("/page", Answer(200, {"Cache-Control": "max-age=60"}, b"page"))
+    origin.route("/passed", Answer(200, {"Cache-Control": "no-store"}, b"page"))
+    edge = await start_edge(origin)
+    await edge.get("/page")
+    asking = []
+    for first in ("/page", "/passed"):
+        for second in ("/page", "/passed"):
+            connection = await edge.connect()
+            await connection.exchange("GET", first)
+            asking.append((connection, second))
+    idle = await edge.connect()
+    await idle.exchange("GET", "/page")
+    edge.signal(signal.SIGTERM)
+    with pytest.raises(ConnectionRefusedError):
+        while True:
+            await (await edge.connect()).close()
+            await asyncio.sleep(0.01)
+    for connection, second in asking:
+        response = await connection.exchange("GET", second)
+        assert (response.body, response.field("connection")) == (b"page", "close")
+        await connection.close()
+    assert await edge.wait() == 0, "and who asks for nothing is not waited for"
+    await idle.close()
+
+
 async def test_a_shutdown_does_not_wait_for_ever(
     origin: ScriptedOrigin, start_edge: StartEdge
 ) -> None:

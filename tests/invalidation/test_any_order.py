@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,11 +20,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from edgeproxy.cache.check import check_in_child
+from edgeproxy.cache.errors import StoreError
 from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.invalidation.conftest import working
 from tests.invalidation.samples import response
 
 if TYPE_CHECKING:
+    from edgeproxy.cache.stored import StoredResponse
     from tests.invalidation.conftest import Worker
 
 NAMES = ("a", "b", "c", "d")
@@ -87,6 +92,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.open_ones = AsyncExitStack()
         entering = self.open_ones.enter_async_context(working(Path(self.folder.name)))
         (self.worker,) = self.loop.run_until_complete(entering)
+        self.journal_id = self.worker.journal.id
 
     def close(self) -> None:
         self.loop.run_until_complete(self.open_ones.aclose())
@@ -149,6 +155,89 @@ class AnyOrder(RuleBasedStateMachine):
             for each in several:
                 await change(worker, each)
             os.kill(os.getpid(), signal.SIGKILL)
+
+    @rule(several=changes, done=st.integers(0, 6), later=st.floats(0.0, 0.003))
+    def happen_to_one_that_is_killed_midway(
+        self, several: list[Put | Purge | str], done: int, later: float
+    ) -> None:
+        """The same, at any point of what it does: what it has told of is done, and what it was
+        about is done wholly or not at all."""
+        self.close()
+        telling, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(telling)
+                asyncio.set_event_loop(None)
+                asyncio.new_event_loop().run_until_complete(self._telling(several, told))
+            finally:
+                os._exit(1)
+        os.close(told)
+        with os.fdopen(telling, "rb") as pipe:
+            known = pipe.read(min(done, len(several)) + 1)
+            time.sleep(later)
+            os.kill(pid, signal.SIGKILL)
+            known += pipe.read()
+        os.waitpid(pid, 0)
+        several = several[: len(known)]
+        for each in several[: len(known) - 1]:
+            self.expect(each)
+        self.open()
+        for each in several[len(known) - 1 :]:
+            self.expect_if_done(each)
+
+    async def _telling(self, several: list[Put | Purge | str], told: int) -> None:
+        async with working(Path(self.folder.name)) as (worker,):
+            for each in several:
+                os.write(told, b".")
+                await change(worker, each)
+            os.write(told, b".")
+            await asyncio.Event().wait()
+
+    def expect_if_done(self, each: Put | Purge | str) -> None:
+        """What it was about when it was killed."""
+        match each:
+            case (str(name), tuple(tags), int()):
+                found = self.worker.tier.lookup(response(name).primary)
+                # One that is invalidated was there before; one with other tags, too.
+                if found and found[0].tags == tags and self.worker.stands(name) == "valid":
+                    self.expect(each)
+            case (str(), Mode()):
+                if self.worker.view.catch_up() > len(self.purged):
+                    self.expect(each)
+
+    @rule(at=st.integers(2, 200), scribble=st.binary(min_size=1, max_size=400), cut=st.booleans())
+    def damage(self, at: int, scribble: bytes, cut: bool) -> None:
+        """A page of the index is not what was written: that is seen, or what is read of it is
+        right, or not there."""
+        self.close()
+        folder = Path(self.folder.name)
+        responses, bodies = folder / "responses", folder / "bodies"
+        data = responses / "data.mdb"
+        # The first two pages say which the last transaction was: without one, it has not been.
+        start = at * 4096 % (data.stat().st_size - 2 * 4096) + 2 * 4096
+        if cut:
+            os.truncate(data, start)
+        else:
+            with data.open("r+b") as file:
+                file.seek(start + at)
+                file.write(scribble)
+        (responses / "lock.mdb").unlink()
+        if check_in_child(responses, bodies, 512 << 20, self.journal_id).verdict != "sound":
+            shutil.rmtree(responses)
+            shutil.rmtree(bodies, ignore_errors=True)
+        self.open()
+        for name in NAMES:
+            found = self.worker.tier.lookup(response(name).primary)
+            if not found or not self.is_readable(found[0]):
+                self.stored.pop(name, None)
+
+    def is_readable(self, stored: StoredResponse) -> bool:
+        try:
+            self.loop.run_until_complete(self.worker.tier.read(stored))
+        except StoreError:
+            return False
+        return True
 
     @invariant()
     def all_stands_as_it_is_known(self) -> None:

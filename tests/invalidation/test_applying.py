@@ -29,7 +29,7 @@ DELETE = Effect(Mode.DELETE, 0.0)
 def place(worker: Worker, *due: Due, journal_id: bytes | None = None) -> Place:
     tier = worker.tier
     identity = worker.journal.id if journal_id is None else journal_id
-    return Place(str(tier.index_directory), tier.max_bytes, identity, list(due))
+    return Place(str(tier.index_directory), tier.max_bytes, identity, 0.0, list(due))
 
 
 async def test_it_does_what_is_due(worker: Worker) -> None:

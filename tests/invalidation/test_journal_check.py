@@ -10,7 +10,7 @@ import pytest
 
 from edgeproxy.invalidation.journal import JournalDamaged, JournalError, LocalJournal
 from edgeproxy.invalidation.journal_check import check_journal
-from edgeproxy.invalidation.selectors import Selector
+from edgeproxy.invalidation.selectors import Mode, Selector
 from tests.invalidation.samples import new_head, record
 
 if TYPE_CHECKING:
@@ -27,6 +27,24 @@ async def filled(folder: Path) -> bytes:
 
 async def test_a_sound_journal_passes_its_check(tmp_path: Path) -> None:
     assert await filled(tmp_path) == check_journal(tmp_path)
+
+
+async def test_deadlines_keep_their_distance_where_the_clock_was_stepped(tmp_path: Path) -> None:
+    home = Selector.by_tag("shop", "home")
+    journal = LocalJournal(tmp_path, new_head())
+    journal.append_all(
+        [
+            record(home, mode=Mode.DELETE, deadline=60.0, time=1000.0),
+            record(home, mode=Mode.DELETE, time=1000.0),
+        ]
+    )
+    await journal.close()
+    for step in (3600.0, -7200.0):
+        check_journal(tmp_path, step)
+    journal = LocalJournal(tmp_path, new_head())
+    assert [each.effect.deleted_from for each in journal.since(0, 2)] == [1060.0 - 3600.0, 0.0]
+    journal.verify()
+    await journal.close()
 
 
 def test_an_absent_journal_is_made_by_its_check(tmp_path: Path) -> None:
@@ -107,3 +125,10 @@ def test_a_folder_that_cannot_be_used_is_not_called_damaged(tmp_path: Path) -> N
     with pytest.raises(JournalError, match="file") as told:
         check_journal(tmp_path / "file" / "journal")
     assert not isinstance(told.value, JournalDamaged)
+
+
+def test_another_program_s_database_is_no_journal(tmp_path: Path) -> None:
+    with lmdb.open(str(tmp_path)) as env, env.begin(write=True) as transaction:
+        transaction.put(b"something", b"else")
+    with pytest.raises(JournalDamaged, match="is another program's"):
+        check_journal(tmp_path)

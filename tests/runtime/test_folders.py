@@ -1,6 +1,7 @@
 """Folders of one run, with real processes that hold them."""
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -49,6 +50,34 @@ def test_its_short_name_is_good_for_a_socket_wherever_it_is(tmp_path: Path) -> N
         server.listen()
         client.connect(str(folder.path / "peer.sock"))
     assert (folder.real_path / "peer.sock").is_socket()
+    folder.remove()
+
+
+def test_one_that_somebody_removed_is_made_again_under_its_names(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs", "run-")
+    (folder.path / "kept").touch()
+    folder.restore()
+    assert (folder.real_path / "kept").exists()
+    for gone in (folder.real_path, tmp_path / "runs"):
+        shutil.rmtree(gone)
+        assert folder.whereabouts.lost() is not None
+        folder.restore()
+        assert folder.whereabouts.lost() is None
+        (folder.path / "new").touch()
+        assert (folder.real_path / "new").exists()
+        assert stat.S_IMODE(folder.real_path.stat().st_mode) == 0o700
+    # It is held as before.
+    RunFolder(tmp_path / "runs", "run-").remove()
+    assert folder.real_path.exists()
+    folder.remove()
+
+
+def test_one_in_whose_place_somebody_made_another_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run-")
+    folder.real_path.rmdir()
+    folder.real_path.mkdir()
+    with pytest.raises(FolderRefused, match="File exists"):
+        folder.restore()
     folder.remove()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,18 @@ IN_A_MINUTE = "Expires: Tue, 14 Nov 2023 22:14:20 GMT"
 
 def assess(*lines: str, status: int = 200, policy: FreshnessPolicy = POLICY) -> Freshness:
     return assess_freshness(status, fields(DATE, *lines), NOW, NOW, policy)
+
+
+@pytest.mark.parametrize("stepped", [3600.0, -3600.0, 1e9])
+@pytest.mark.parametrize("line", ["Cache-Control: max-age=60", IN_A_MINUTE, YESTERDAY])
+def test_a_clock_that_was_stepped_changes_nothing_but_when_it_came(
+    line: str, stepped: float
+) -> None:
+    held = fields(DATE, line)
+    was = assess_freshness(200, held, NOW + 29, NOW + 30, POLICY)
+    now = assess_freshness(200, held, NOW + 29 + stepped, NOW + 30 + stepped, POLICY, stepped)
+    assert now == msgspec.structs.replace(was, response_time=NOW + 30 + stepped)
+    assert now.age(NOW + 40 + stepped) == 40
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from edgeproxy.proxy.lingering import LINGER, reset
+from edgeproxy.proxy.lingering import LINGER, reset, untaken
 from edgeproxy.proxy.newcomer import ends_here
 from edgeproxy.proxy.pace import Pace, Unsent
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
@@ -139,8 +139,8 @@ class LightProtocol(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Called now and then: end a connection that idles, or whose client has stopped reading,
         for longer than it may."""
-        unsent = self._transport.get_write_buffer_size()
-        if unsent:
+        if self._transport.get_write_buffer_size():
+            unsent = untaken(self._transport)
             if self._unsent is None:
                 pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
                 self._unsent = Unsent(pace, now, unsent)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tests.e2e.secure import speak_tls
 from tests.kit import Answer, Connection
 
 if TYPE_CHECKING:
@@ -138,6 +139,31 @@ async def test_without_descriptors_connections_wait_and_nothing_dies(
         await connection.close()
     assert edge.pids() == [worker]
     assert edge.log.count("new connections wait until others end") == 1
+
+
+async def test_connections_over_tls_wait_like_others(
+    tmp_path: Path, start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    """Again and again there is no room and some again: none is lost at the turn."""
+    origin.route("/page", Answer(200, FRESH, b"page"))
+    limits = {"max_connections": 4}
+    edge = await start_edge(origin, config={"limits": limits, "log": {"access": "off"}})
+    context = await speak_tls(edge, tmp_path)
+    host, _, port = edge.config["listen"][0]["address"].partition(":")
+
+    held = []
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(12):
+            reader, writer = await asyncio.open_connection(
+                host, int(port), ssl=context, server_hostname="shop.example"
+            )
+            writer.write(HIT)
+            assert (await reader.readuntil(b"page")).startswith(b"HTTP/1.1 200")
+            held.append(writer)
+    for writer in held:
+        writer.close()
+    assert (await refused(edge))["connections-full"] >= 1
+    assert "Unhandled" not in edge.log
 
 
 async def test_requests_beyond_the_limit_are_told_so_and_hits_go_on(

@@ -83,7 +83,7 @@ class LightProtocol(asyncio.Protocol):
         """Say that this client has too many connections. There is no waiting for it to close: it
         could have more of them meanwhile."""
         self._ended = True
-        self._transport.write(self._server.turned_away())
+        self._transport.write(self._server.turned_away(self._transport))
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002

@@ -79,6 +79,9 @@ async def test_a_client_has_only_so_many_connections(
     start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
     edge = await with_a_page(start_edge, origin, {"max_connections_per_client": 3})
+    edge.write_config({"log": {"access": str(edge.config_path.with_name("access.log"))}})
+    await edge.stop()
+    await edge.start()
     held = [await edge.connect() for _ in range(3)]
     for connection in held:
         assert await answered(connection)
@@ -88,6 +91,9 @@ async def test_a_client_has_only_so_many_connections(
         assert response.cache_status == {"detail": "too-many-connections"}
         assert await one_more.ended()
     assert (await refused(edge))["too-many-connections"] == 1
+    async with asyncio.timeout(PATIENCE):
+        while '"-" 503 ' not in edge.config_path.with_name("access.log").read_text():
+            await asyncio.sleep(0.05)
     await held.pop().close()
     async with asyncio.timeout(PATIENCE), await edge.connect() as instead:
         assert await answered(instead)

@@ -25,6 +25,7 @@ from edgeproxy.proxy.deciding import Unanswered
 from edgeproxy.proxy.fast_answer import CHOICES, Answer, some_fields
 from edgeproxy.proxy.fast_store import Known, Recent, Shelf
 from edgeproxy.proxy.intake import address_of, scheme_of
+from edgeproxy.proxy.pace import TLS_PIECE
 from edgeproxy.proxy.scanning import all_fields, scan, values
 from edgeproxy.proxy.wire import CLOSE, JOIN_UP_TO
 from edgeproxy.semantics.forwarding import client_address
@@ -238,7 +239,9 @@ class FastPath:
         answer = self._shelf.answer(known, head, key, now)
         if answer is None:
             answer = self._decide(transport, known, peers, head, key, now)
-        if answer is not None and not answer.passing:
+        if answer is None or (peers.secure and len(answer.body) > TLS_PIECE):
+            return None
+        if not answer.passing:
             self._remember(peers, key, known.asked.key, head, answer)
         return answer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from edgeproxy.proxy.lingering import LINGER, reset
+from edgeproxy.proxy.lingering import LINGER, reset, untaken
 from edgeproxy.proxy.newcomer import ends_here
 from edgeproxy.proxy.pace import Pace, Unsent
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
@@ -80,7 +80,7 @@ class LightProtocol(asyncio.Protocol):
         """Say that this client has too many connections. There is no waiting for it to close: it
         could have more of them meanwhile."""
         self._ended = True
-        self._transport.write(self._server.turned_away())
+        self._transport.write(self._server.turned_away(self._transport))
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -136,8 +136,8 @@ class LightProtocol(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Called now and then: end a connection that idles, or whose client has stopped reading,
         for longer than it may."""
-        unsent = self._transport.get_write_buffer_size()
-        if unsent:
+        if self._transport.get_write_buffer_size():
+            unsent = untaken(self._transport)
             if self._unsent is None:
                 pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
                 self._unsent = Unsent(pace, now, unsent)

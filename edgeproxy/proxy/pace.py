@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+SHORTEST_WAIT: Final = 0.05
+"""Seconds of patience with a slow client that are as good as none."""
+TLS_PIECE: Final = 64 * 1024
+"""Most bytes of a body that are encrypted at once: what is encrypted is kept, with as much room to
+grow, until the client has taken it."""
+
 
 class Pace:
     """The patience with a client that sends or takes a body.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from edgeproxy.proxy.framing import HEAD_END, check_beginning, too_large, without_empty_lines
-from edgeproxy.proxy.lingering import Lingering, reset
-from edgeproxy.proxy.pace import Pace, Unsent
+from edgeproxy.proxy.lingering import Lingering, reset, untaken
+from edgeproxy.proxy.pace import SHORTEST_WAIT, TLS_PIECE, Pace, Unsent
 from edgeproxy.proxy.parsing import parse_head
 from edgeproxy.proxy.refused import Refused
 
@@ -26,8 +26,6 @@ FRESH_GRACE: Final = 1.0
 """Seconds that a connection that waits for a request has to send one when the edge drains."""
 
 _READ_BUFFER: Final = 64 * 1024
-_SHORTEST_WAIT: Final = 0.05
-"""Seconds of patience with a slow client that are as good as none."""
 
 
 class EdgeProtocol(RequestHandler):
@@ -40,7 +38,8 @@ class EdgeProtocol(RequestHandler):
 
     __slots__ = (
         "_body", "_broken", "_busy", "_fast", "_given_away", "_head_deadline", "_lingering",
-        "_payload", "_peers", "_pending", "_server", "_unsent", "continue_due", "limits", "room",
+        "_no_more", "_payload", "_peers", "_pending", "_server", "_unsent", "continue_due",
+        "limits", "room",
     )  # fmt: skip
 
     def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop) -> None:
@@ -74,6 +73,8 @@ class EdgeProtocol(RequestHandler):
         self._pending = b""
         self._head_deadline: float | None = None
         self._given_away = False
+        # The client has ended its direction, and waits for the answers to what it has asked.
+        self._no_more = False
         self._lingering: Lingering | None = None
         self._fast = server.fast
         self._peers: Peers | None = None
@@ -108,16 +109,20 @@ class EdgeProtocol(RequestHandler):
             transport = self.transport
             if transport is None:
                 raise ConnectionResetError("the client is gone")
-            unsent, seconds = transport.get_write_buffer_size(), pace.left
+            unsent, seconds = untaken(transport), pace.left
             try:
                 async with asyncio.timeout(seconds):
                     await self._drain_helper()
+            except ConnectionError as error:
+                # It is the result of the future that a frame of its own traceback has: all that
+                # was being sent would be kept until the garbage is collected.
+                error.__traceback__ = None
+                raise ConnectionResetError("the client is gone") from None
             except TimeoutError:
                 self._drain_waiter = None
-                pace.note(seconds, unsent - transport.get_write_buffer_size())
-                if pace.left < _SHORTEST_WAIT:
-                    self._server.count("reader-stalled")
-                    self.abort()
+                pace.note(seconds, unsent - untaken(transport))
+                if pace.left < SHORTEST_WAIT:
+                    self.stalled()
                     raise ConnectionResetError("the client has stopped reading") from None
 
     def found_room(self) -> None:
@@ -129,6 +134,11 @@ class EdgeProtocol(RequestHandler):
         """Break the connection off with a reset, which nobody takes for the end of a body."""
         if self.transport is not None:
             reset(self.transport)
+
+    def stalled(self) -> None:
+        """Break the connection off because the client takes nothing, or too little."""
+        self._server.count("reader-stalled")
+        self.abort()
 
     def take_over(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport away: what the client has sent already comes with it, and it is not
@@ -166,6 +176,9 @@ class EdgeProtocol(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            # By itself it keeps half a megabyte for each client that does not read.
+            cast("asyncio.Transport", transport).set_write_buffer_limits(TLS_PIECE)
         self._await_first(FRESH_GRACE if self._server.draining else self.limits.header_timeout)
 
     def continue_after(self, *, answered: bool, head_within: float) -> None:
@@ -215,6 +228,13 @@ class EdgeProtocol(RequestHandler):
         self._pending += data
         if len(self._pending) > self.limits.head_bytes and not self._buffer_paused:
             self._pause_reading_for_buffer()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client may have ended its direction alone: whatever it has asked is answered. Of TLS
+        the event loop closes both directions, whatever is asked of it."""
+        transport = self.transport
+        self._no_more = self._busy and self._body is None
+        return self._no_more and transport is not None and transport.can_write_eof()
 
     def take_up(self, known: Unanswered, data: bytes) -> None:
         """Answer a request that the fast path has read, at the beginning of `data`."""
@@ -355,6 +375,8 @@ class EdgeProtocol(RequestHandler):
         if self._pending:
             data, self._pending = self._pending, b""
             self.data_received(data)
+        if self._no_more and not self._busy:
+            self._end()
 
     def _await_first(self, seconds: float) -> None:
         """Give a new connection so long for its first request's head."""
@@ -374,27 +396,28 @@ class EdgeProtocol(RequestHandler):
         deadline = self._head_deadline
         if deadline is None:
             deadline = self._next_keepalive_close_time
-        now, unsent = self._loop.time(), self._unsent_bytes()
+        now = self._loop.time()
         if now < deadline:
             self._arm(deadline)
-        elif unsent and (patience := self._patience(now, unsent)) > 0:
+        elif self._unsent_bytes():
             # The answer to a fast hit, on its way to a client that takes it slowly.
-            self._arm(now + patience)
+            if (patience := self._patience(now)) < SHORTEST_WAIT:
+                self.stalled()
+            else:
+                self._arm(now + patience)
         elif self._head_deadline is not None:
             self._refuse(Refused(408, "head-timeout"))
         else:
             self._end(idle=True)
 
-    def _patience(self, now: float, unsent: int) -> float:
+    def _patience(self, now: float) -> float:
         """Seconds that the client still has before it must have taken more."""
+        assert self.transport is not None
+        unsent = untaken(self.transport)
         if self._unsent is None:
             pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
             self._unsent = Unsent(pace, now, unsent)
-        left = self._unsent.patience(now, unsent)
-        if left < _SHORTEST_WAIT:
-            self._server.count("reader-stalled")
-            return 0.0
-        return left
+        return self._unsent.patience(now, unsent)
 
     def _unsent_bytes(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
@@ -428,9 +451,12 @@ class EdgeProtocol(RequestHandler):
             # TLS: close() sends its own last word, and waits for the client's.
             transport.close()
             return
-        transport.write_eof()
+        if self._no_more:
+            transport.close()
+        else:
+            transport.write_eof()
         if self._reading_paused or self._buffer_paused:
             self._reading_paused = self._buffer_paused = False
             self._resume_transport_reading()
         pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
-        self._lingering = Lingering(transport, self._loop, pace)
+        self._lingering = Lingering(transport, self._loop, pace, self.stalled)

@@ -10,11 +10,11 @@ disk, which took up to 16 ms a step.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import struct
-import termios
 from typing import TYPE_CHECKING, Final
+
+from edgeproxy.proxy.lingering import unconfirmed
+from edgeproxy.proxy.pace import SHORTEST_WAIT, Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,29 +88,25 @@ async def _wait_until_written(protocol: EdgeProtocol, transport: asyncio.Transpo
 async def _wait_for_room(protocol: EdgeProtocol, transport: asyncio.Transport, socket: int) -> None:
     """Wait until the socket takes more, or the connection is gone.
 
-    Raises ConnectionResetError if the client takes nothing at all for too long.
+    Raises ConnectionResetError if the client takes nothing or too little for too long.
     """
     loop = asyncio.get_running_loop()
+    pace = Pace(protocol.limits.body_idle_timeout, protocol.limits.min_body_rate)
     while not transport.is_closing():
-        unsent = _unsent(socket)
+        unsent, seconds = unconfirmed(socket), pace.left
         room = protocol.room = loop.create_future()
         loop.add_writer(socket, protocol.found_room)
         try:
-            async with asyncio.timeout(protocol.limits.body_idle_timeout):
+            async with asyncio.timeout(seconds):
                 await room
         except TimeoutError:
             # A socket says that it takes more when a good part of its buffer is free.
-            if _unsent(socket) >= unsent:
-                protocol.abort()
+            pace.note(seconds, unsent - unconfirmed(socket))
+            if pace.left < SHORTEST_WAIT:
+                protocol.stalled()
                 raise ConnectionResetError("the client has stopped reading") from None
         else:
             return
         finally:
             protocol.room = None
             loop.remove_writer(socket)
-
-
-def _unsent(socket: int) -> int:
-    """How many bytes the system has that the client has not confirmed."""
-    answer: bytes = fcntl.ioctl(socket, termios.TIOCOUTQ, bytes(4))
-    return int(struct.unpack("i", answer)[0])

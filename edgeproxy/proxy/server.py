@@ -119,7 +119,7 @@ class EdgeServer(web.Server):
         if self.crowd.has_room(client):
             self._welcome(newcomer, fast)
         else:
-            newcomer.turn_away(self.turned_away())
+            newcomer.turn_away(self.turned_away(newcomer))
 
     def _welcome(self, newcomer: Newcomer, fast: FastPath) -> None:
         greeted = None if self.draining else newcomer.greet(fast)
@@ -146,10 +146,10 @@ class EdgeServer(web.Server):
         self._waiting.remove(newcomer)
         self.closed(newcomer)
 
-    def turned_away(self) -> bytes:
-        """What a client is told that has too many connections; it is counted."""
+    def turned_away(self, transport: asyncio.Transport | Newcomer) -> bytes:
+        """What a client is told that has too many connections; it is counted, and logged."""
         refused = Refused(503, "too-many-connections")
-        self.count(refused.detail)
+        self.note_refused(transport, b"", refused)
         return refused.render(self.clock(), head_only=False)
 
     def fresh_until(self) -> float:
@@ -227,7 +227,9 @@ class EdgeServer(web.Server):
         if self._tally is not None:
             self._tally.note(reason, more)
 
-    def note_refused(self, transport: asyncio.Transport, sent: bytes, refused: Refused) -> None:
+    def note_refused(
+        self, transport: asyncio.Transport | Newcomer, sent: bytes, refused: Refused
+    ) -> None:
         """Note that what a client `sent` was no request, and was answered so."""
         if self._tally is not None:
             self._tally.note_refused(refused.detail)

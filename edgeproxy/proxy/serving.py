@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.cache.reading import StoredBody
+from edgeproxy.proxy.pace import TLS_PIECE
 from edgeproxy.proxy.rendering import OWN_FIELDS, stored_head, visible_fields, withheld_names
 from edgeproxy.semantics.conditional import CONDITIONAL, not_modified, not_modified_fields
 from edgeproxy.semantics.partial import satisfied_ranges, stated_parts
@@ -76,7 +77,8 @@ class Serving:
         stored, now = found.stored, self._clock()
         self._tier.touch(stored.id, now)
         age = int(found.freshness.age(now))
-        if found.entry is not None and _plain(request):
+        pieces = exchange.incoming.secure and stored.body.length > TLS_PIECE
+        if found.entry is not None and not pieces and _plain(request):
             exchange.send_ready(
                 stored.status,
                 self.rendered(found.entry, request.policy),

@@ -10,6 +10,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from edgeproxy.proxy.pace import TLS_PIECE
 from edgeproxy.proxy.sending_files import send_file
 
 if TYPE_CHECKING:
@@ -208,6 +209,10 @@ class ResponseWriter:
         if not chunk or self._body is _Body.NONE:
             return
         transport = self._transport()
+        if len(chunk) > TLS_PIECE and transport.get_extra_info("sslcontext") is not None:
+            for start in range(0, len(chunk), TLS_PIECE):
+                await self.write(chunk[start : start + TLS_PIECE])
+            return
         if self._body is _Body.LENGTH:
             if len(chunk) > self._left:
                 self.abort()

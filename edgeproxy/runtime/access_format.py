@@ -31,7 +31,9 @@ def common(record: AccessRecord) -> bytes:
 
     The times: all of it, until the first byte to the client, until the origin's response head.
     """
-    request = f"{_quote(record.method)} {_quote(record.target)} HTTP/{_quoted(record.version)}"
+    request = "-"
+    if record.method:
+        request = f"{_quote(record.method)} {_quote(record.target)} HTTP/{_quoted(record.version)}"
     line = (
         f"{_quoted(record.client) or '-'} - - [{_clf_time(int(record.started))}]"
         f' "{request}" {record.status} {record.bytes_sent}'

@@ -71,6 +71,7 @@ class Listening:
         self._sockets = sockets
         self._taking: list[asyncio.Server] = []
         self._pausing: asyncio.Task[None] | None = None
+        self._soon: asyncio.Handle | None = None
         self._told_at = -_CALM_SECONDS
         # At the last time that connections were taken, and how many those were.
         self._hits = self._taken = 0
@@ -96,6 +97,8 @@ class Listening:
 
     def close(self) -> None:
         """Take no more."""
+        if self._soon is not None:
+            self._soon.cancel()
         if self._pausing is not None:
             self._pausing.cancel()
         self._stop()
@@ -137,9 +140,15 @@ class Listening:
 
     def _connection(self) -> EdgeProtocol | LightProtocol:
         why = self._short_of(1) if self._pausing is None else None
-        if why is not None:
-            self._pause(why)
+        if why is not None and self._soon is None:
+            # Not now: uvloop has yet to note this connection with the server that made it, which it
+            # can't once that is closed.
+            self._soon = asyncio.get_running_loop().call_soon(self._pause_now, why)
         return self._server()
+
+    def _pause_now(self, why: str) -> None:
+        self._soon = None
+        self._pause(why)
 
     def _short_of(self, more: int) -> str | None:
         """What there is not enough of once there are so many connections more."""

@@ -24,7 +24,7 @@ from edgeproxy.config.model import Config
 from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.proxy.edge import Edge
 from edgeproxy.proxy.place import Place
-from edgeproxy.runtime import control, logs
+from edgeproxy.runtime import control, logs, trimming
 from edgeproxy.runtime.access_log import AccessLog
 from edgeproxy.runtime.listening import Listening, file_limit
 from edgeproxy.runtime.settings import access_log_settings
@@ -177,6 +177,7 @@ class Worker:
         await self._listening.start()
         self._slot.set_ready(os.getpid())
         heart = asyncio.create_task(self._beat())
+        tidying = asyncio.create_task(_give_memory_back())
         writer.write(control.encode(control.Ready()))
         last: control.ToWorker | None = None
         try:
@@ -190,6 +191,7 @@ class Worker:
                     await self._retire()
         finally:
             heart.cancel()
+            tidying.cancel()
             await runner.cleanup()
             if not isinstance(last, control.Retire):
                 await self._edge.close()
@@ -342,6 +344,13 @@ def _tls_options(certificates: CertificateSelector | None, config: Config) -> di
         "ssl_handshake_timeout": config.limits.header_timeout,
         "ssl_shutdown_timeout": _TLS_END_SECONDS,
     }
+
+
+async def _give_memory_back() -> None:
+    memory = trimming.trimmer()
+    while memory is not None:
+        await asyncio.sleep(trimming.LOOK_SECONDS)
+        memory.look()
 
 
 async def _hold_off(sockets: Sequence[socket.socket]) -> None:

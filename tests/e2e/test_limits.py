@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tests.e2e.secure import speak_tls
 from tests.kit import Answer, Connection
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ async def test_a_client_has_only_so_many_connections(
     start_edge: StartEdge, origin: ScriptedOrigin
 ) -> None:
     edge = await with_a_page(start_edge, origin, {"max_connections_per_client": 3})
+    edge.write_config({"log": {"access": str(edge.config_path.with_name("access.log"))}})
+    await edge.stop()
+    await edge.start()
     held = [await edge.connect() for _ in range(3)]
     for connection in held:
         assert await answered(connection)
@@ -87,6 +91,9 @@ async def test_a_client_has_only_so_many_connections(
         assert response.cache_status == {"detail": "too-many-connections"}
         assert await one_more.ended()
     assert (await refused(edge))["too-many-connections"] == 1
+    async with asyncio.timeout(PATIENCE):
+        while '"-" 503 ' not in edge.config_path.with_name("access.log").read_text():
+            await asyncio.sleep(0.05)
     await held.pop().close()
     async with asyncio.timeout(PATIENCE), await edge.connect() as instead:
         assert await answered(instead)
@@ -138,6 +145,31 @@ async def test_without_descriptors_connections_wait_and_nothing_dies(
         await connection.close()
     assert edge.pids() == [worker]
     assert edge.log.count("new connections wait until others end") == 1
+
+
+async def test_connections_over_tls_wait_like_others(
+    tmp_path: Path, start_edge: StartEdge, origin: ScriptedOrigin
+) -> None:
+    """Again and again there is no room and some again: none is lost at the turn."""
+    origin.route("/page", Answer(200, FRESH, b"page"))
+    limits = {"max_connections": 4}
+    edge = await start_edge(origin, config={"limits": limits, "log": {"access": "off"}})
+    context = await speak_tls(edge, tmp_path)
+    host, _, port = edge.config["listen"][0]["address"].partition(":")
+
+    held = []
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(12):
+            reader, writer = await asyncio.open_connection(
+                host, int(port), ssl=context, server_hostname="shop.example"
+            )
+            writer.write(HIT)
+            assert (await reader.readuntil(b"page")).startswith(b"HTTP/1.1 200")
+            held.append(writer)
+    for writer in held:
+        writer.close()
+    assert (await refused(edge))["connections-full"] >= 1
+    assert "Unhandled" not in edge.log
 
 
 async def test_requests_beyond_the_limit_are_told_so_and_hits_go_on(

@@ -1,11 +1,13 @@
 """What a worker takes is bounded, whatever is asked of it."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartEdge
+from tests.e2e.secure import speak_tls
 from tests.kit import Answer, Connection, EdgeProcess, OriginRequest, ScriptedOrigin
 
 MB = 1_000_000
@@ -78,3 +80,38 @@ async def stalled(edge: EdgeProcess, target: str) -> Connection:
     await connection.request("GET", target)
     await connection.start_response()
     return connection
+
+
+async def test_readers_over_tls_that_take_nothing_are_little(
+    tmp_path: Path, origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    """Nothing is encrypted long before it is taken; and what they had goes back to the system."""
+    origin.otherwise(Answer(200, CACHEABLE, bytes(900_000)))
+    edge = await start_edge(origin, config={"memory": {"max_object_bytes": "1MB"}})
+    context = await speak_tls(edge, tmp_path)
+    host, _, port = edge.config["listen"][0]["address"].partition(":")
+
+    async def ask() -> Connection:
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        reader, writer = await asyncio.open_connection(
+            sock=sock, ssl=context, server_hostname="shop.example", limit=1024
+        )
+        writer.write(b"GET /page HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        await reader.readexactly(12)
+        return Connection(reader, writer, "shop.example")
+
+    readers = [await ask()]
+    (worker,) = edge.pids()
+    before = anonymous(worker)
+    readers += [await ask() for _ in range(60)]
+    held = anonymous(worker) - before
+    print(f"{held / 60_000:.0f} KB for each that takes nothing")
+    assert held < 25 * MB
+    for reader in readers:
+        reader.reset()
+    async with asyncio.timeout(20):
+        while anonymous(worker) - before > 10 * MB:
+            await asyncio.sleep(0.1)

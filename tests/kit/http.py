@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -169,7 +171,9 @@ class Connection:
             await self.writer.wait_closed()
 
     def reset(self) -> None:
-        """Break the connection off."""
+        """Break the connection off with a reset: an end alone may be of one direction."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def send(self, data: bytes) -> None:

@@ -10,6 +10,7 @@ from edgeproxy.config.server import Limits
 from edgeproxy.proxy.body import request_body
 from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.server import EdgeServer
+from edgeproxy.proxy.tally import WORDS, Tally
 from edgeproxy.proxy.wire import Reply, ResponseWriter
 from edgeproxy.semantics.fields import Fields
 
@@ -22,8 +23,9 @@ PATIENCE = 10.0
 class Served:
     """A server that is listening."""
 
-    def __init__(self, server: EdgeServer, url: str) -> None:
+    def __init__(self, server: EdgeServer, tally: Tally, url: str) -> None:
         self.server = server
+        self.refusals = tally.refusals
         self.url = url
 
 
@@ -32,12 +34,13 @@ async def serving(
     handler: Handler, *, tls: ssl.SSLContext | None = None, **limits: Any
 ) -> AsyncIterator[Served]:
     """Serve on a port of its own; at the end, everything is broken off."""
-    server = EdgeServer(handler, Limits(**limits))
+    tally = Tally([memoryview(bytearray(8 * WORDS)).cast("Q")], 0)
+    server = EdgeServer(handler, Limits(**limits), tally=tally)
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(server, "127.0.0.1", 0, ssl=tls)
     port = listener.sockets[0].getsockname()[1]
     try:
-        yield Served(server, f"{'https' if tls else 'http'}://127.0.0.1:{port}")
+        yield Served(server, tally, f"{'https' if tls else 'http'}://127.0.0.1:{port}")
     finally:
         listener.close()
         await asyncio.wait_for(server.shutdown(), PATIENCE)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -206,7 +207,41 @@ async def test_who_has_stopped_reading_is_reset(sender: Sender) -> None:
     assert 0 < sent < LONG
 
 
-@pytest.mark.parametrize("how", ["reset", "closed", "half-closed"])
+@pytest.mark.parametrize(("rate", "kept"), [(1_000_000, False), (0, True)])
+async def test_who_takes_too_little_is_reset(sender: Sender, rate: int, kept: bool) -> None:
+    """It always takes something, but far less than it has to."""
+    lengthen(sender)
+    limits: dict[str, float] = {"body_idle_timeout": 0.4, "min_body_rate": rate}
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        async with serving(with_writer(sender), **limits) as served:
+            counted = served.refusals
+            await loop.sock_connect(sock, ("127.0.0.1", int(served.url.rpartition(":")[2])))
+            await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            until = loop.time() + 2.4
+            while loop.time() < until and not sender.sent:
+                with suppress(ConnectionError):
+                    await loop.sock_recv(sock, 8192)
+                await asyncio.sleep(0.05)
+            assert (not sender.sent) is kept
+            assert counted()["reader-stalled"] == (0 if kept else 1)
+
+
+async def test_who_has_ended_its_own_direction_gets_all_of_it(sender: Sender) -> None:
+    lengthen(sender)
+    async with asked(sender) as (served, connection):
+        response = await connection.start_response()
+        connection.writer.transport.pause_reading()
+        await until_stuck(served)
+        connection.writer.write_eof()
+        connection.writer.transport.resume_reading()
+        assert sum([len(piece) async for piece in response.pieces()]) == LONG
+    assert sender.sent == [(LONG, LONG)]
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_client_that_leaves_is_noticed(sender: Sender, how: str) -> None:
     lengthen(sender)
     async with asked(sender, body_idle_timeout=60.0) as (served, connection):
@@ -216,10 +251,8 @@ async def test_a_client_that_leaves_is_noticed(sender: Sender, how: str) -> None
         await until_stuck(served)
         if how == "reset":
             connection.reset()
-        elif how == "closed":
-            transport.close()
         else:
-            transport.write_eof()
+            transport.close()
         await until_over(sender)
         assert [isinstance(error, ConnectionError) for error in sender.failed] == [True]
 

@@ -330,6 +330,51 @@ async def test_a_client_that_never_closes_is_left_alone_after_a_while(
         assert served.server.open_connections == 0
 
 
+@pytest.mark.parametrize(
+    ("requests", "answers"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n%b\r\n" % HOST, 1, id="GET"),
+        pytest.param(b"GET / HTTP/1.1\r\n%b\r\n" % HOST * 3, 3, id="pipelined"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\n%bContent-Length: 3\r\n\r\nabc" % HOST, 1, id="with-a-body"
+        ),
+        pytest.param(b"GET / HTTP/1.1\r\n%b\r\nGET / HT" % HOST, 1, id="half-a-request-behind-it"),
+    ],
+)
+async def test_a_client_that_has_ended_its_own_direction_is_answered(
+    requests: bytes, answers: int
+) -> None:
+    held = Held()
+    async with serving(held) as served, await Connection.open(served.url) as connection:
+        await connection.send(requests)
+        await asyncio.wait_for(held.begun.wait(), PATIENCE)
+        connection.writer.write_eof()
+        # Nothing tells that the end has come in.
+        await asyncio.sleep(0.05)
+        held.go_on.set()
+        for _ in range(answers):
+            response = await asyncio.wait_for(connection.response(), PATIENCE)
+            assert response.body == b"hello"
+        assert await closed(connection) == "closed"
+        await asyncio.wait_for(served.server.drained(), PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nHo", id="half-a-head"),
+        pytest.param(b"POST / HTTP/1.1\r\n%bContent-Length: 9\r\n\r\nabc" % HOST, id="half-a-body"),
+    ],
+)
+async def test_a_client_that_can_ask_no_more_is_not_waited_for(begun: bytes) -> None:
+    async with serving(echo) as served, await Connection.open(served.url) as connection:
+        await connection.send(begun)
+        connection.writer.write_eof()
+        assert await closed(connection) == "closed"
+        await asyncio.wait_for(served.server.drained(), PATIENCE)
+
+
 # -- TLS
 
 
@@ -762,6 +807,7 @@ async def test_shutdown_ends_the_answers_to_clients_that_have_left() -> None:
         async with await Connection.open(served.url) as connection:
             await connection.request("GET", "/")
             await asyncio.wait_for(held.begun.wait(), PATIENCE)
+            connection.reset()
         while served.server.open_connections:
             await asyncio.sleep(0.01)
         assert served.server.in_flight == 1

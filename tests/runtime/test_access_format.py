@@ -61,6 +61,11 @@ def test_json_is_one_object_a_line() -> None:
     }
 
 
+def test_who_was_turned_away_before_there_was_a_request() -> None:
+    unasked = replace(RECORD, method=b"", target=b"", version="", status=503, result="refused")
+    assert b'] "-" 503 5120 ' in common(unasked)
+
+
 def test_what_is_absent_is_a_dash_or_empty() -> None:
     record = replace(RECORD, client="", referer=b"", user_agent=b"", first_byte=None)
     assert common(record).startswith(b"- - - [")

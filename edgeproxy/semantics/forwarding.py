@@ -176,15 +176,8 @@ def _forwarded(
     peer: str | None,
     let_through: frozenset[bytes],
 ) -> Fields:
-    kept = end_to_end(fields)
     keyed = method in _KEYED_METHODS
-    withheld = {
-        name
-        for name in kept.names()
-        if name not in let_through and _is_withheld(name, trusted, keyed)
-    }
-    if withheld:
-        kept = kept.without(withheld)
+    kept = heard(end_to_end(fields), trusted=trusted, let_through=let_through, keyed=keyed)
     chain, forwarded = kept.joined(b"x-forwarded-for"), kept.joined(b"forwarded")
     if chain:
         # `client_address` has gone by this field: a proxy that sets it commonly hands the client's
@@ -208,6 +201,32 @@ def _forwarded(
 
 # A reader's requests look alike, and so do all of a browser's kind.
 _remembered = lru_cache(maxsize=1024)(_forwarded)
+
+
+def heard(
+    fields: Fields,
+    *,
+    trusted: bool,
+    let_through: frozenset[bytes],
+    keyed: bool = True,
+) -> Fields:
+    """A request's fields but for those that its client has no say in, which are withheld from the
+    origin; `keyed`: it is GET or HEAD, whose answers others may get. The rest is as for
+    `forwarded_request_fields`."""
+    withheld = {
+        name
+        for name in fields.names()
+        if _is_withheld(name, trusted, keyed) and name not in let_through
+    }
+    return fields.without(withheld) if withheld else fields
+
+
+def is_heard(name: bytes, trusted: bool, *, let_through: frozenset[bytes]) -> bool:
+    """Whether an origin can see what a GET or HEAD request says in the field of that (lower-case)
+    name."""
+    if name in HOP_BY_HOP:
+        return False
+    return name in let_through or not _is_withheld(name, trusted, keyed=True)
 
 
 def may_let_through(name: bytes) -> bool:

@@ -229,6 +229,25 @@ async def test_what_no_origin_hears_of_a_stranger_selects_nothing(
     assert origin.counts["/page"] == len(shop.stored()) == 2
 
 
+async def test_what_no_origin_hears_is_not_even_looked_at(
+    served: ServedEdge, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the answers that are remembered are good for whatever strangers send."""
+    origin.route("/page", _shows("X-Forwarded-Port"))
+    await served.get("/page")
+    await served.get("/page")
+
+    def found(*_: Any) -> None:
+        raise AssertionError("it was not remembered")
+
+    monkeypatch.setattr(served.edge._fast, "_find", found)
+    fast = Watch(served)
+    fast.taken()
+    for port in ("1", "2", "3"):
+        await served.get("/page", {"X-Forwarded-Port": port})
+    assert fast.taken() == 3
+
+
 async def test_the_host_as_it_is_written_selects_nothing(
     shop: ServedEdge, origin: ScriptedOrigin
 ) -> None:

@@ -190,7 +190,8 @@ async def test_only_so_many_urls_are_remembered_as_uncacheable(
     async with await edge.connect() as connection:
         for number in range(101):
             fields = {"Host": "shop.example"}
-            await connection.exchange("GET", f"{target}/{number}", fields)
+            last = await connection.exchange("GET", f"{target}/{number}", fields)
+        assert last.cache_status["detail"] == "no-store; uncacheable-limit"
         told = [
             (await connection.exchange("GET", f"{target}/{number}", fields)).cache_status["fwd"]
             for number in (100, 0)

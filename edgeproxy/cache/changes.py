@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from edgeproxy.cache.errors import StoreFull
 from edgeproxy.cache.evict import evict, limit_busters, limit_variants
+from edgeproxy.cache.garbage import discard_body
 from edgeproxy.cache.removing import remove_all
 from edgeproxy.cache.rows import DamagedRow
 from edgeproxy.cache.stored import BodyRef
@@ -56,13 +57,13 @@ class Changes:
     def reserve(self, txn: WriteTxn, kind: BodyKind, length: int, crc: int) -> BodyRef:
         """An id for a body that lies elsewhere. Until a row has it, it is garbage to be."""
         ref = BodyRef(kind, self._index.new_body_id(txn), length, crc)
-        self._index.discard_body(txn, ref, self._clock() + _WRITING_SECONDS)
+        discard_body(self._index, txn, ref, self._clock() + _WRITING_SECONDS)
         return ref
 
     def abandon(self, txn: WriteTxn, ref: BodyRef) -> None:
         """Make a reserved body garbage at once, unless a row has it after all."""
         if txn.get(ref.id, db=self._index.bodies) is None:
-            self._index.discard_body(txn, ref, 0.0)
+            discard_body(self._index, txn, ref, 0.0)
 
     def store(
         self,

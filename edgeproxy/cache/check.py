@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from edgeproxy.cache.child import in_child
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreUnusable
+from edgeproxy.cache.garbage import discard_body, garbage_before
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import ID_SIZE, body_path
 from edgeproxy.cache.lists import keys_of
@@ -140,13 +141,13 @@ def _is_listed(index: Index, txn: Txn, stored: StoredResponse) -> bool:
 
 def _clear_left_over(index: Index, bodies: Path) -> None:
     """Remove what no row has: nobody is writing a body now."""
-    for ref in index.garbage_before(float("inf"), _ALL):
+    for ref in garbage_before(index, float("inf"), _ALL):
         with index.writing() as txn:
             if ref.kind == "file":
                 body_path(bodies, ref.id).unlink(missing_ok=True)
                 txn.delete(ref.id, db=index.garbage)
             else:
-                index.discard_body(txn, ref, 0.0)
+                discard_body(index, txn, ref, 0.0)
     with index.reading() as txn:
         for path in bodies.glob("*/*"):
             if not _is_body(path.name, index, txn):

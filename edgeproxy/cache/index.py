@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +26,6 @@ from edgeproxy.cache.disk import allocate_lock_file
 from edgeproxy.cache.errors import StoreUnusable
 from edgeproxy.cache.layout import (
     FORMAT,
-    KINDS,
     PRIMARY_SIZE,
     Usage,
     cost_of,
@@ -51,7 +49,6 @@ from edgeproxy.cache.rows import (
     varies,
     write_row,
 )
-from edgeproxy.cache.stored import BodyRef
 from edgeproxy.cache.turn import Turn
 
 if TYPE_CHECKING:
@@ -68,8 +65,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_READERS = 4096
-# since when, kind, length.
-_GARBAGE = struct.Struct("!dBQ")
 
 
 class Inserted(NamedTuple):
@@ -252,6 +247,21 @@ class Index:
         """Whether the body of a response that is there is where it should be."""
         return in_row(stored.body) or txn.get(stored.body.id, db=self.bodies) is not None
 
+    def walk(self, start: bytes, limit: int) -> tuple[list[StoredResponse], bytes | None]:
+        """The next `limit` rows from `start` on, and where to go on; None at the end."""
+        seen: list[StoredResponse] = []
+        with self.reading() as txn, txn.cursor(self.rows) as cursor:
+            more = cursor.set_range(start)
+            for _ in range(limit):
+                if not more:
+                    return seen, None
+                row_id, value = cursor.item()
+                # What is damaged is seen to when it is looked up.
+                with suppress(DamagedRow):
+                    seen.append(read_row(bytes(row_id), value))
+                more = cursor.next()
+            return seen, bytes(cursor.key()) if more else None
+
     def entries(self, txn: Txn) -> int:
         return txn.stat(self.rows)["entries"]
 
@@ -367,39 +377,3 @@ class Index:
 
     def _set_usage(self, txn: WriteTxn, row_id: bytes, usage: Usage) -> None:
         txn.put(row_id, write_usage(usage), db=self.usage)
-
-    # -- bodies that lie elsewhere
-
-    def discard_body(self, txn: WriteTxn, body: BodyRef, since: float) -> None:
-        """Leave a body that no row has to the collection of garbage."""
-        packed = _GARBAGE.pack(since, KINDS.index(body.kind), body.length)
-        txn.put(body.id, packed, db=self.garbage)
-
-    def walk(self, start: bytes, limit: int) -> tuple[list[StoredResponse], bytes | None]:
-        """The next `limit` rows from `start` on, and where to go on; None at the end."""
-        seen: list[StoredResponse] = []
-        with self.reading() as txn, txn.cursor(self.rows) as cursor:
-            more = cursor.set_range(start)
-            for _ in range(limit):
-                if not more:
-                    return seen, None
-                row_id, value = cursor.item()
-                # What is damaged is seen to when it is looked up.
-                with suppress(DamagedRow):
-                    seen.append(read_row(bytes(row_id), value))
-                more = cursor.next()
-            return seen, bytes(cursor.key()) if more else None
-
-    def garbage_before(self, time: float, limit: int) -> list[BodyRef]:
-        """Bodies that were left to be collected before `time`."""
-        found = []
-        # A process that was killed while it read would keep LMDB from using space again.
-        self.env.reader_check()
-        with self.env.begin() as txn, txn.cursor(self.garbage) as cursor:
-            for body_id, value in cursor:
-                since, kind, length = _GARBAGE.unpack(value)
-                if since <= time:
-                    found.append(BodyRef(KINDS[kind], body_id, length, 0))
-                    if len(found) == limit:
-                        break
-        return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from edgeproxy.cache.garbage import discard_body
 from edgeproxy.cache.layout import PRIMARY_SIZE, read_cost, read_usage
 from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.rows import DamagedRow, in_row
@@ -54,7 +55,7 @@ def remove_all(index: Index, txn: WriteTxn, responses: Iterable[StoredResponse],
         if not in_row(body):
             delete(body.id, b"", bodies)
         if body.kind != "inline":
-            index.discard_body(txn, body, now)
+            discard_body(index, txn, body, now)
         cost += read_cost(txn.pop(row_id, index.usage))
     if cost:
         index.add_to_counter(txn, b"bytes", -cost)
@@ -74,7 +75,7 @@ def _remove_damaged(index: Index, txn: WriteTxn, row_id: bytes, now: float) -> i
     if not in_row(usage.body):
         txn.delete(usage.body.id, db=index.bodies)
     if usage.body.kind != "inline":
-        index.discard_body(txn, usage.body, now)
+        discard_body(index, txn, usage.body, now)
     index.add_to_counter(txn, b"bytes", -usage.cost)
     return usage.cost
 

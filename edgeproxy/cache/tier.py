@@ -19,6 +19,7 @@ from edgeproxy.cache.bodies import INLINE_LIMIT
 from edgeproxy.cache.changes import Changes, NoRoom
 from edgeproxy.cache.disk import IndexFull, WriteWatch, translated
 from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
+from edgeproxy.cache.garbage import garbage_before
 from edgeproxy.cache.layout import WORKER, cost_of
 from edgeproxy.cache.lists import keys_of
 from edgeproxy.cache.reading import ReadSide
@@ -275,7 +276,7 @@ class SharedTier(ReadSide):
     async def collect_garbage(self) -> int:
         """Remove bodies that no row has any more; how many. Those that can't be now, stay noted."""
         before = self._clock() - self._bodies.linger
-        refs = await self._writer.run(self._index.garbage_before, before, STEP)
+        refs = await self._writer.run(garbage_before, self._index, before, STEP)
         removed: list[BodyRef] = []
         for ref in refs:
             try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from edgeproxy.proxy.refused import Refused
 
 
 class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,3 +44,27 @@ class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 AccessSink: TypeAlias = Callable[[AccessRecord], None]
+
+
+def refused_record(client: str, start_line: bytes, refused: Refused, now: float) -> AccessRecord:
+    """What the log is told of what was no request, and was answered so."""
+    method, _, rest = start_line.partition(b" ")
+    target, _, version = rest.rpartition(b" ")
+    return AccessRecord(
+        client=client,
+        method=method,
+        target=target or rest,
+        version=version.decode("ascii", "replace").removeprefix("HTTP/"),
+        status=refused.status,
+        bytes_sent=0,
+        result="refused",
+        cache_status=refused.cache_status,
+        site="",
+        host="",
+        referer=b"",
+        user_agent=b"",
+        started=now,
+        duration=0.0,
+        first_byte=0.0,
+        origin_seconds=None,
+    )

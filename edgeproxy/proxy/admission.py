@@ -1,10 +1,10 @@
 """Who gets in when more is asked for than can be served: a line in front of the full path.
 
 A fresh hit of the fast path costs a worker a tenth or less of what any other request does, and does
-not come here. The others may take all of the processor that hits leave; while hits would use all of
-it themselves, they get a share (`limits.miss_share`). So, while there are hits, in each round of
-the event loop the next request in line gets in where the round has had none, or where the share has
-something left (`Balance`). No more than `limits.max_requests` are inside at once.
+not come here. The others may take what hits leave of the processor, and a share of it whatever hits
+want (`limits.miss_share`): while there are hits, what the event loop has done is looked at
+(`Balance`) every millisecond that somebody waits, and the next in line get in as far as there is
+something left. No more than `limits.max_requests` are inside at once.
 
 What finds no place for `PATIENCE` seconds is refused, and that is paced in the same way: clients
 who ask again at once would take the processor by being refused.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeproxy.config.server import Limits
+    from edgeproxy.proxy.processor import Times
 
 PATIENCE: Final = 2.0
 """Seconds in line after which a request is refused."""
@@ -32,22 +32,30 @@ LEAST_OFTEN: Final = 0.1
 """Seconds after which one request gets in, whatever hits there are."""
 MOST_SAVED: Final = 0.005
 MOST_OWED: Final = 0.05
-"""Seconds of the share that can be saved up, or taken in advance."""
+"""Seconds of the processor that can be saved up, or taken in advance."""
+AT_ONCE: Final = 16
+"""So many get in before the event loop has looked for hits again."""
 
+_TICK: Final = 0.001
+"""Seconds between looks, as long as somebody waits."""
 _CALM: Final = 0.25
 """Seconds without a hit after which nobody has to wait for hits."""
 _PIECE: Final = 0.001
-"""Seconds of the share that another one gets in for; what that will cost is not known before."""
-_MOST_AT_ONCE: Final = 4
-"""So many get in at once where there are neither hits nor new connections."""
-_BETWEEN: Final = 0.002
-"""Seconds after which one gets in, whatever new connections there are."""
+"""Seconds saved that another one gets in for; what that will cost is not known before."""
+_OF_IDLE: Final = 4.0
+"""Seconds of the processor that an idle second is good for. Idle time shows that hits leave some,
+and there will be none where enough others get in: with one for each second, they would get no more
+than half of what is left."""
+_ALWAYS_IDLE: Final = 0.05
+"""Part of the time that clients who want hits take to ask again, however many they are."""
+_IDLE_WITHIN: Final = 0.1
+"""Seconds over which idle time is averaged."""
 _ENOUGH_HITS: Final = 8
-"""So many in a round tell what one costs."""
-_MIXED_FOR: Final = 4
-"""Rounds that a request which begins or ends has a part in."""
-_FOLLOWS: Final = 0.05
-_DOUBTED: Final = 0.0001
+"""So many at a look tell what one costs."""
+_MIXED_FOR: Final = 2
+"""Looks at which something may yet be done for a request that has begun or ended."""
+_FOLLOWS: Final = 0.2
+_DOUBTED: Final = 0.00002
 """How quickly the cost of a hit follows what is measured, and falls where nothing can be: as it is
 measured only where nobody else gets in, it must not stay too high."""
 
@@ -72,21 +80,31 @@ class Balance:
     hit_cost: float = 5e-6
     """What a hit takes; rather too little, for it is found out only as long as hits go first."""
     saved: float = MOST_SAVED
+    idle: float = 0.0
+    """Part of the time of late in which there was nothing to do."""
 
-    def after(self, spent: float, hits: int, share: float, *, alone: bool) -> Balance:
-        """When the event loop has used `spent` seconds of the processor, for so many hits among
-        other things; `alone`: no other request has begun or ended meanwhile."""
-        if not hits:
-            # Nobody has waited for what was spent.
-            return self
+    def after(self, spent: float, idle: float, hits: int, share: float, *, alone: bool) -> Balance:
+        """When the event loop has spent so many seconds of the processor, for so many hits among
+        other things, and has had nothing to do for `idle` seconds; `alone`: no other request has
+        begun or ended meanwhile."""
         cost = self.hit_cost
-        if alone and hits >= _ENOUGH_HITS:
-            cost += (spent / hits - cost) * _FOLLOWS
-        elif not alone:
+        if not alone:
             cost *= 1 - _DOUBTED
-        by_hits = min(spent, hits * cost)
-        saved = self.saved + share * spent - (spent - by_hits)
-        return Balance(cost, min(MOST_SAVED, max(-MOST_OWED, saved)))
+        elif hits >= _ENOUGH_HITS:
+            cost += (spent / hits - cost) * _FOLLOWS
+        by_others = max(0.0, spent - hits * cost)
+        time = spent + idle
+        of_late = self.idle
+        if time > 0:
+            of_late += (idle / time - of_late) * min(1.0, time / _IDLE_WITHIN)
+        share += _OF_IDLE * max(0.0, of_late - _ALWAYS_IDLE)
+        saved = self.saved + share * time - by_others
+        return Balance(cost, min(MOST_SAVED, max(-MOST_OWED, saved)), of_late)
+
+    @property
+    def room(self) -> int:
+        """How many may get in."""
+        return min(AT_ONCE, 1 + int(self.saved / _PIECE)) if self.saved > 0 else 0
 
 
 class _Waiting(NamedTuple):
@@ -105,37 +123,34 @@ class Admission:
         self,
         limits: Limits,
         hits: Callable[[], int],
-        connections: Callable[[], int],
-        spent: Callable[[], float] = time.thread_time,
+        times: Callable[[], Times],
     ) -> None:
-        """`hits` tells how many there have been, `connections` how many were taken in, and `spent`
-        how many seconds of the processor the event loop has used."""
+        """`hits` tells how many there have been, and `times` those of the event loop's thread."""
         self._limits = limits
-        self._count_hits, self._count_connections = hits, connections
+        self._count_hits, self._read_times = hits, times
         self.inside = 0
         """How many requests are under way."""
         self._line: deque[_Waiting] = deque()
         self._late: deque[asyncio.Future[None]] = deque()
-        # `_look` is called in the next round.
-        self._looking = False
-        self._timer: asyncio.TimerHandle | None = None
+        # When the line is looked at; none where nobody waits.
+        self._next_look: asyncio.Handle | None = None
         self._balance = Balance()
-        self._meter = spent
-        self._spent, self._hits = 0.0, 0
+        # When the balance was struck.
+        self._times, self._hits = times(), 0
         self._hit_at = -math.inf
         """When the last hit was noticed."""
-        # Rounds in which something is still done for a request that has begun or ended.
+        # Looks at which something is still done for a request that has begun or ended.
         self._mixed = 0
+        # Of those that did not have to wait: how many there were since then.
+        self._entered, self._since = 0, -math.inf
         self._let_in_at = 0.0
-        self._connections = 0
-        # Rounds since the last one that had a hit, or a new connection.
-        self._quiet = 0
         self.at_once = _AtOnce(self)
 
     def configure(self, limits: Limits) -> None:
         """Go by these limits from now on."""
         self._limits = limits
-        self._look_soon()
+        if self.waiting:
+            self._look_in(0.0)
 
     @property
     def waiting(self) -> int:
@@ -143,16 +158,14 @@ class Admission:
         return len(self._line) + len(self._late)
 
     async def __aenter__(self) -> None:
-        if not self._looking and self.has_room():
-            now = asyncio.get_running_loop().time()
-            if self._is_calm(now):
+        if not self._line and self.has_room():
+            times = self._read_times()
+            room = self._room(times)
+            if times.at >= self._since + _TICK:
+                self._since, self._entered = times.at, 0
+            if self._entered < room:
+                self._entered += 1
                 self.enter()
-                return
-            # The first one in this round; `_look` ends it.
-            self._settle()
-            if self._balance.saved > 0:
-                self.enter()
-                self._look_soon()
                 return
         await self.wait()
 
@@ -166,10 +179,10 @@ class Admission:
         if self.waiting >= self._limits.max_waiting:
             raise Overloaded(waited=False)
         self._mixed = _MIXED_FOR
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        self._line.append(_Waiting(loop.time() + PATIENCE, turn))
-        self._look_soon()
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append(_Waiting(self._read_times().at + PATIENCE, turn))
+        if self._next_look is None:
+            self._look_in(_TICK)
         try:
             await turn
         except asyncio.CancelledError:
@@ -184,75 +197,68 @@ class Admission:
     def leave(self) -> None:
         """One is no longer inside."""
         self._mixed = _MIXED_FOR
+        was_full = not self.has_room()
         self.inside -= 1
-        if self._line:
-            self._look_soon()
-
-    def _is_calm(self, now: float) -> bool:
-        """Whether there has been no hit for a while."""
-        if self._count_hits() != self._hits:
-            if now >= self._hit_at + _CALM:
-                # What was spent until now was not spent beside hits.
-                self._spent, self._hits = self._meter(), self._count_hits()
-            self._hit_at = now
-        return now >= self._hit_at + _CALM
+        if was_full and self._line:
+            self._look_in(0.0)
 
     def has_room(self) -> bool:
         """Whether one more may be inside."""
         return self.inside < self._limits.max_requests
 
-    # -- in each round of the event loop, as long as somebody waits
+    # -- every now and then, as long as somebody waits
 
-    def _look_soon(self) -> None:
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_soon(self._look)
+    def _look_in(self, seconds: float) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        loop = asyncio.get_running_loop()
+        self._next_look = (
+            loop.call_later(seconds, self._look) if seconds > 0 else loop.call_soon(self._look)
+        )
 
     def _look(self) -> None:
-        self._looking = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        loop = asyncio.get_running_loop()
-        now, line = loop.time(), self._line
-        calm = self._is_calm(now)
-        hits = 0 if calm else self._settle()
+        self._next_look = None
+        times, line = self._read_times(), self._line
+        now = times.at
         while line and (line[0].turn.done() or line[0].until <= now):
             self._late.append(line.popleft().turn)
-        for _ in range(self.waiting if calm else self._room_beside(hits, now)):
+        room = self._room(times)
+        if not room and now >= self._let_in_at + LEAST_OFTEN:
+            room = 1
+        for _ in range(room):
             self._let_one_in(now)
             self._refuse_one()
         if self._late or (line and self.has_room()):
-            self._look_soon()
+            self._look_in(0.0 if room == AT_ONCE else _TICK)
         elif line:
-            self._timer = loop.call_at(line[0].until, self._look)
+            self._look_in(max(line[0].until - now, _TICK))
 
-    def _room_beside(self, hits: int, now: float) -> int:
-        """How many get in, after a round with so many hits."""
-        saved, waited = self._balance.saved, now - self._let_in_at
-        made, self._connections = self._connections, self._count_connections()
-        if hits or made != self._connections:
-            self._quiet = 0
-        if hits:
-            # A round with very many of them has room for more than one.
-            return 1 + int(saved / _PIECE) if saved > 0 else int(waited >= LEAST_OFTEN)
-        if made != self._connections:
-            # There may be more behind it, which may want hits: a round takes no more than a few.
-            return int(waited >= _BETWEEN)
-        # What is done in rows costs less; but the next hit may come at any moment.
-        self._quiet += 1
-        return min(_MOST_AT_ONCE, 1 + self._quiet // 4)
+    def _room(self, times: Times) -> int:
+        """How many may get in now."""
+        hits = self._count_hits()
+        if hits != self._hits:
+            if times.at >= self._hit_at + _CALM:
+                # What was spent until now was not spent beside hits.
+                self._times, self._hits = times, hits
+            self._hit_at = times.at
+        elif times.at >= self._hit_at + _CALM:
+            return AT_ONCE
+        self._settle(times, hits)
+        return self._balance.room
 
-    def _settle(self) -> int:
-        """Strike the balance; gives the hits since the last time."""
-        spent, hits = self._meter(), self._count_hits()
-        new = hits - self._hits
+    def _settle(self, times: Times, hits: int) -> None:
+        before = self._times
+        spent = times.spent - before.spent
+        idle = max(0.0, times.at - before.at - spent - (times.waited - before.waited))
         self._balance = self._balance.after(
-            spent - self._spent, new, self._limits.miss_share, alone=not self._mixed
+            spent,
+            idle,
+            hits - self._hits,
+            self._limits.miss_share,
+            alone=not self._mixed,
         )
-        self._spent, self._hits = spent, hits
+        self._times, self._hits = times, hits
         self._mixed = max(0, self._mixed - 1)
-        return new
 
     def _let_one_in(self, now: float) -> None:
         while self._line and self.has_room():

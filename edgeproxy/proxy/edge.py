@@ -20,7 +20,7 @@ from edgeproxy.invalidation.ledger import LEDGER, Ledger
 from edgeproxy.invalidation.service import InvalidationService
 from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
-from edgeproxy.proxy.access import AccessRecord
+from edgeproxy.proxy.access import refused_record
 from edgeproxy.proxy.admission import Admission
 from edgeproxy.proxy.claims import Claims
 from edgeproxy.proxy.crowd import capacity
@@ -28,7 +28,8 @@ from edgeproxy.proxy.explain import Explanation, explain
 from edgeproxy.proxy.fast import FastPath
 from edgeproxy.proxy.fetching import Fetching, FetchParts
 from edgeproxy.proxy.foretelling import Foreteller
-from edgeproxy.proxy.handler import Handler, HandlerParts
+from edgeproxy.proxy.handler import Handler
+from edgeproxy.proxy.handler_parts import HandlerParts
 from edgeproxy.proxy.in_flight import InFlight, RememberedTargets
 from edgeproxy.proxy.incomplete import Incomplete
 from edgeproxy.proxy.intake import Intake
@@ -40,6 +41,7 @@ from edgeproxy.proxy.origins.health import Verdicts
 from edgeproxy.proxy.passed import Passed
 from edgeproxy.proxy.peers import PeerServer
 from edgeproxy.proxy.pool import Pools
+from edgeproxy.proxy.processor import ProcessorTime
 from edgeproxy.proxy.refresh_ahead import RefreshAhead
 from edgeproxy.proxy.refreshing import Refreshing
 from edgeproxy.proxy.retrieving import Retrieving
@@ -178,9 +180,9 @@ class Edge:
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
         serving = Serving(self.tier, lookup, clock, memory_object, self.tally)
-        self._admission = Admission(
-            config.limits, lambda: self._fast.hits, lambda: self.server.connections_taken
-        )
+        times = ProcessorTime()
+        self._closing.callback(times.close)
+        self._admission = Admission(config.limits, lambda: self.server.hits, times.read)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -364,29 +366,7 @@ class Edge:
 
     def _log_refused(self, client: str, start_line: bytes, refused: Refused) -> None:
         """Requests that were no requests are in the access log, too."""
-        method, _, rest = start_line.partition(b" ")
-        target, _, version = rest.rpartition(b" ")
-        now = self._clock()
-        self._access_log(
-            AccessRecord(
-                client=client,
-                method=method,
-                target=target or rest,
-                version=version.decode("ascii", "replace").removeprefix("HTTP/"),
-                status=refused.status,
-                bytes_sent=0,
-                result="refused",
-                cache_status=refused.cache_status,
-                site="",
-                host="",
-                referer=b"",
-                user_agent=b"",
-                started=now,
-                duration=0.0,
-                first_byte=0.0,
-                origin_seconds=None,
-            )
-        )
+        self._access_log(refused_record(client, start_line, refused, self._clock()))
 
     def _is_dead(self, stored: StoredResponse) -> bool:
         """Whether a stored response can never answer again: past a purge's deadline, or too old

@@ -41,26 +41,15 @@ from edgeproxy.semantics.fields import Fields
 from edgeproxy.semantics.ranges import if_range_holds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from edgeproxy.invalidation.view import JournalView
     from edgeproxy.proxy.access import AccessSink
-    from edgeproxy.proxy.admission import Admission
     from edgeproxy.proxy.collapsing import Flight
     from edgeproxy.proxy.deciding import Unanswered
-    from edgeproxy.proxy.fetching import Fetching
+    from edgeproxy.proxy.handler_parts import HandlerParts
     from edgeproxy.proxy.incoming import Incoming
-    from edgeproxy.proxy.incomplete import Incomplete
-    from edgeproxy.proxy.lookup import Found, Lookup
-    from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
-    from edgeproxy.proxy.passed import Passed
+    from edgeproxy.proxy.lookup import Found
     from edgeproxy.proxy.pool import Pools
     from edgeproxy.proxy.purging import Purger
-    from edgeproxy.proxy.refreshing import Refreshing
     from edgeproxy.proxy.request import EdgeRequest
-    from edgeproxy.proxy.serving import Serving
-    from edgeproxy.proxy.sharing import Sharing
-    from edgeproxy.proxy.tally import Tally
     from edgeproxy.proxy.wire import Reply
 
 log = logging.getLogger(__name__)
@@ -76,26 +65,6 @@ class _Again:
     vary: tuple[bytes, ...]
     whole: bool = False
     """The request's If-Range does not hold, so its Range is to be ignored (RFC 9110 13.1.5)."""
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerParts:
-    """What the handler works with; `intake` and `pools` change with the configuration."""
-
-    clock: Callable[[], float]
-    admission: Admission
-    tally: Tally
-    lookup: Lookup
-    incomplete: Incomplete
-    passed: Passed
-    fetching: Fetching
-    refreshing: Refreshing
-    sharing: Sharing
-    serving: Serving
-    view: JournalView
-    uncacheable: UncacheableKeys
-    backoff: RefreshBackoff
-    access_log: AccessSink
 
 
 class Handler:

@@ -78,8 +78,6 @@ class EdgeServer(web.Server):
         self.fast: FastPath | None = None
         """Answers fresh hits, where there is one; set before the first connection."""
         self.crowd = Crowd(capacity)
-        self.connections_taken = 0
-        """How many there have been."""
         self._tally = tally
         # With the client's address, in the order in which they came.
         self._open: dict[_Connection, str] = {}
@@ -94,7 +92,6 @@ class EdgeServer(web.Server):
         self._quiet.set()
 
     def __call__(self) -> EdgeProtocol | LightProtocol:  # type: ignore[override]
-        self.connections_taken += 1
         if self.fast is None:
             return EdgeProtocol(self, self._loop)
         return LightProtocol(self, self._loop, self.fast)
@@ -182,6 +179,11 @@ class EdgeServer(web.Server):
             if isinstance(protocol, LightProtocol) and protocol.arriving:
                 sock.close()
                 self._leave(protocol)
+
+    @property
+    def hits(self) -> int:
+        """How many fresh hits there have been of the fast path."""
+        return 0 if self.fast is None else self.fast.hits
 
     @property
     def open_connections(self) -> int:

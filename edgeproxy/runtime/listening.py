@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 16
 """Connections that are taken before others of the event loop have their turn."""
+_BESIDE_HITS: Final = 4
+"""The same where there are hits of other connections, each of which takes a fourth of what a hit of
+a new one does."""
+_MANY_HITS: Final = 24
+"""Of others, since connections were taken the last time."""
 _WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What accept(2) fails with for want of something that others have."""
 _LOOK_SECONDS: Final = 0.05
@@ -67,6 +72,8 @@ class Listening:
         self._taking: list[asyncio.Server] = []
         self._pausing: asyncio.Task[None] | None = None
         self._told_at = -_CALM_SECONDS
+        # At the last time that connections were taken, and how many those were.
+        self._hits = self._taken = 0
 
     async def start(self) -> None:
         """Take connections from now on."""
@@ -103,7 +110,10 @@ class Listening:
 
     def _accept(self, listening: socket.socket, family: int, kind: int) -> None:
         capacity = self._server.crowd.capacity
-        for _ in range(_AT_ONCE):
+        hits, self._hits = self._hits, self._server.hits
+        others = self._hits - hits - self._taken
+        self._taken = 0
+        for _ in range(_AT_ONCE if others < _MANY_HITS else _BESIDE_HITS):
             try:
                 # What `accept` does besides costs as much as half an answer.
                 number, peer = listening._accept()  # type: ignore[attr-defined]
@@ -120,6 +130,7 @@ class Listening:
                 self._pause("files-low")
             elif self._server.open_connections + 1 >= capacity.connections:
                 self._pause("connections-full")
+            self._taken += 1
             self._server.take(socket.SocketType(family, kind, 0, number), peer)
             if self._pausing is not None:
                 return

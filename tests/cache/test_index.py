@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from edgeproxy.cache.errors import StoreUnusable
+from edgeproxy.cache.garbage import garbage_before
 from edgeproxy.cache.index import Index
 from edgeproxy.cache.layout import map_size, read_usage
 from edgeproxy.cache.lists import List, Span, url_value
@@ -147,7 +148,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule()
     def collect(self) -> None:
         with self.index.writing() as txn:
-            for ref in self.index.garbage_before(2.0, 1000):
+            for ref in garbage_before(self.index, 2.0, 1000):
                 txn.delete(ref.id, db=self.index.garbage)
         self.freed.clear()
 
@@ -190,7 +191,7 @@ class IndexMachine(RuleBasedStateMachine):
             copies = {(one.target_id, one.primary) for one in self.model.values() if one.buster}
             listed = {(bytes(key), bytes(value)) for key, value in txn.cursor(index.busters)}
             assert listed == copies
-        assert {ref.id for ref in index.garbage_before(2.0, 1000)} == self.freed
+        assert {ref.id for ref in garbage_before(index, 2.0, 1000)} == self.freed
 
 
 TestIndexAgainstModel = IndexMachine.TestCase
@@ -275,6 +276,6 @@ async def test_a_reader_that_was_killed_does_not_keep_its_place(tmp_path: Path) 
     reader.send_signal(signal.SIGKILL)
     await reader.wait()
     assert str(reader.pid) in index.env.readers()
-    index.garbage_before(0.0, 1)
+    garbage_before(index, 0.0, 1)
     assert str(reader.pid) not in index.env.readers()
     index.close()

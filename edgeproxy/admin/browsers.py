@@ -8,6 +8,7 @@ from aiohttp import web
 
 from edgeproxy.admin.problems import Problem
 from edgeproxy.admin.state import STATE
+from edgeproxy.semantics.target import split_authority
 
 if TYPE_CHECKING:
     from edgeproxy.admin.state import AdminState
@@ -46,10 +47,15 @@ def _refusal(request: web.Request, state: AdminState) -> Problem | None:
     host = request.headers.get("Host")
     # Fastly's `PURGE URL` has the host of the page that it is about; it takes a token, as all do.
     purges = request.method == "PURGE" and state.edge.sites.find(host or "") is not None
-    if not (host is None or purges or state.config.admin.allows_host(host)):
-        # A page whose name was made to point here (DNS rebinding) calls by that name.
-        detail = f"{host!r} is not a name of the admin port: see admin.allowed_hosts"
-        return Problem(421, detail)
+    named = [] if host is None or purges else [host]
+    if not request.raw_path.startswith(("/", "*")) and not purges:
+        # RFC 9112 3.2.2: as to a proxy, scheme and authority first.
+        named.append(request.raw_path.partition("://")[2].partition("/")[0])
+    for name in named:
+        if split_authority(name) is None or not state.config.admin.allows_host(name):
+            # A page whose name was made to point here (DNS rebinding) calls by that name.
+            detail = f"{name!r} is not a name of the admin port: see admin.allowed_hosts"
+            return Problem(421, detail)
     if request.method not in _SAFE and _from_elsewhere(request, host):
         # Tokens are in no cookie, so that a foreign page has none to send. This is for those
         # that a browser has learnt in another way.
@@ -59,8 +65,8 @@ def _refusal(request: web.Request, state: AdminState) -> Problem | None:
 
 def _from_elsewhere(request: web.Request, host: str | None) -> bool:
     """Whether a browser says that the page which calls is not of this port (Fetch 3.1)."""
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    origin = request.headers.get("Origin")
-    if site not in ("none", "same-origin"):
-        return True
-    return origin is not None and origin.partition("://")[2] != host
+    sites = request.headers.getall("Sec-Fetch-Site", ())
+    origins = request.headers.getall("Origin", ())
+    return not {"none", "same-origin"}.issuperset(sites) or any(
+        origin.partition("://")[2] != host for origin in origins
+    )

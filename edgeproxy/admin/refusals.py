@@ -44,6 +44,7 @@ class Why(Enum):
     UNKNOWN_SITE = 404, "there is no such site; only tokens for all sites learn that"
     BAD_REQUEST = 400, "something is missing or wrong; `faults` says which fields"
     TOO_LARGE = 413, "the body is too large"
+    TOO_SLOW = 408, "the body took too long to come"
     WRONG_CONTENT_TYPE = 415, "the body is in no form that is read here"
     NOT_FOUND = 404, "there is nothing at that path"
     WRONG_METHOD = 405, "there is, but not for that method; `allow` is set"

@@ -146,6 +146,11 @@ class Admin(Section):
         "addresses and the host of `address`; others are refused (DNS rebinding)",
         examples=[["admin.shop.example"]],
     )
+    max_connections: scalars.Count = Field(
+        default=1000,
+        description="most connections of the admin port to each worker; one more gets 503",
+        examples=[100],
+    )
     refresh_rate: scalars.Count = Field(
         default=50,
         description="most fetches a second of one job that fetches anew what a purge picked",

@@ -179,7 +179,7 @@ class Edge:
         self.jobs = Jobs(place.runtime_dir / "jobs")
         self._ahead = RefreshAhead(self.jobs, fetching, lookup, self._pools, clock)
         self._closing.push_async_callback(self._ahead.close)
-        serving = Serving(self.tier, lookup, clock, memory_object)
+        serving = Serving(self.tier, lookup, clock, memory_object, self.tally)
         times = ProcessorTime()
         self._closing.callback(times.close)
         self._admission = Admission(config.limits, lambda: self.server.hits, times.read)

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.request import EdgeRequest
     from edgeproxy.proxy.scanning import Conditions
     from edgeproxy.proxy.serving import Serving
-    from edgeproxy.semantics.key import CacheKey
 
 _LAST: Final = CLOSE + b"\r\n"
 _LONGEST_KEY: Final = 1024
@@ -62,8 +61,9 @@ class _Target:
 
     __slots__ = ("answer", "by_values", "names")
 
-    def __init__(self, variants: tuple[Entry, ...]) -> None:
-        self.names = tuple(sorted({name for one in variants for name, _ in one.stored.selecting}))
+    def __init__(self, variants: tuple[Entry, ...], known: Known) -> None:
+        names = {name for one in variants for name, _ in one.stored.selecting}
+        self.names = known.heard_of(names)
         """The request fields that choose among them."""
         self.by_values: dict[tuple[bytes | None, ...], Answer] = {}
         self.answer: Answer | None = None
@@ -242,7 +242,7 @@ class FastPath:
         if answer is None or (peers.secure and len(answer.body) > TLS_PIECE):
             return None
         if not answer.passing:
-            self._remember(peers, key, known.asked.key, head, answer)
+            self._remember(peers, key, known, head, answer)
         return answer
 
     def _know(self, peers: Peers, key: bytes) -> Known:
@@ -250,7 +250,7 @@ class FastPath:
         method, target, _ = line.split(b" ")
         scheme = scheme_of(proto if peers.trusted else None, secure=peers.secure)
         asked = self._intake.asked(method, target, (host,), scheme)
-        known = Known(asked, head_only=method == b"HEAD")
+        known = Known(asked, head_only=method == b"HEAD", trusted=peers.trusted)
         peers.recent.add(key, known)
         return known
 
@@ -308,12 +308,12 @@ class FastPath:
         return None if body is None else self._lookup.remember(found, body)
 
     def _remember(
-        self, peers: Peers, key: bytes, cache_key: CacheKey, head: bytes, answer: Answer
+        self, peers: Peers, key: bytes, known: Known, head: bytes, answer: Answer
     ) -> None:
         # A token that was not issued may be at any time: copies of its own are looked up anew.
-        if len(key) > _LONGEST_KEY or cache_key.buster:
+        if len(key) > _LONGEST_KEY or known.asked.key.buster:
             return
-        primary = cache_key.primary
+        primary = known.primary
         variants = self._memory.get(primary)
         if answer.entry not in variants:
             # Too long for memory, or gone again.
@@ -324,7 +324,7 @@ class FastPath:
                 self._forget_all()
             self._keys += 1
             self._targets_of.setdefault(primary, []).append((peers, key))
-            target = peers.targets[key] = _Target(variants)
+            target = peers.targets[key] = _Target(variants, known)
         target.remember(head, answer)
 
     def _forget(self, primary: bytes) -> None:

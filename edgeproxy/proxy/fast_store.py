@@ -23,9 +23,12 @@ from edgeproxy.cache.stored import variant_id
 from edgeproxy.invalidation.rules import Standing
 from edgeproxy.proxy.fast_answer import CHOICES, Answer
 from edgeproxy.proxy.scanning import all_fields, values
+from edgeproxy.semantics.forwarding import is_heard
 from edgeproxy.semantics.vary import selecting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgeproxy.cache.memory import MemoryTier
     from edgeproxy.cache.rows import RowMark
     from edgeproxy.cache.store import SharedTier
@@ -44,11 +47,13 @@ class Known:
     """What is known of the requests with one key, whatever is stored for them."""
 
     __slots__ = (
-        "asked", "head_only", "last", "names", "primary", "row_id", "shelved", "variants", "vary",
+        "asked", "head_only", "heard", "last", "names", "primary", "row_id", "shelved", "trusted",
+        "variants", "vary",
     )  # fmt: skip
 
-    def __init__(self, asked: Asked, *, head_only: bool) -> None:
+    def __init__(self, asked: Asked, *, head_only: bool, trusted: bool) -> None:
         self.asked = asked
+        self.trusted = trusted
         self.primary = asked.key.primary
         self.head_only = head_only
         self.last = -1
@@ -56,6 +61,8 @@ class Known:
         self.shelved: Shelved | None = None
         self.names: tuple[bytes, ...] = ()
         """The request fields that choose among its variants, as far as is known."""
+        self.heard: tuple[bytes, ...] = ()
+        """Those in which its clients have a say."""
         self.vary = _ALONE[1]
         # Of what varies by nothing.
         self.row_id = self.primary + _ALONE[0]
@@ -66,15 +73,26 @@ class Known:
         """Note what a response that is stored for it varies by."""
         if names != self.names:
             self.names, self.vary, self.variants = names, vary_digest(names), {}
+            self.heard = self.heard_of(names)
+
+    def heard_of(self, names: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Those of these fields in which its clients have a say, in their order."""
+        trusted, let_through = self.trusted, self.asked.policy.let_through
+        return tuple(
+            sorted([name for name in names if is_heard(name, trusted, let_through=let_through)])
+        )
 
     def row_for(self, head: bytes, key: bytes) -> bytes:
         """The row that a request is for."""
         if not self.names:
             return self.row_id
-        said = values(head, 0, self.names)
+        said = values(head, 0, self.heard)
         known = self.variants.get(said)
         if known is None:
-            known = self.primary + variant_id(selecting(self.names, all_fields(head, key)))
+            fields = all_fields(head, key)
+            if self.heard != self.names:
+                fields = fields.without(set(self.names).difference(self.heard))
+            known = self.primary + variant_id(selecting(self.names, fields))
             if len(self.variants) < CHOICES:
                 self.variants[said] = known
         return known

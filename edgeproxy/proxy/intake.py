@@ -14,7 +14,7 @@ from edgeproxy.semantics.cache_buster import split_cache_buster
 from edgeproxy.semantics.cache_control import request_directives
 from edgeproxy.semantics.errors import BadRequest
 from edgeproxy.semantics.fields import list_members
-from edgeproxy.semantics.forwarding import client_address, end_to_end
+from edgeproxy.semantics.forwarding import client_address, end_to_end, heard
 from edgeproxy.semantics.key import cache_key
 from edgeproxy.semantics.target import read_target
 
@@ -91,6 +91,8 @@ class Intake:
             hosts = fields.get_all(b"host")
             asked = self.asked(method, target_sent, hosts, scheme, host_required=version != "1.0")
         policy, environment, key, target = asked
+        if method in LOOKED_UP:
+            fields = heard(fields, trusted=trusted, let_through=policy.let_through)
         directives = request_directives(fields)
         anew = method == b"GET" and directives.no_cache and within(client, policy.purge_networks)
         return EdgeRequest(

@@ -24,13 +24,16 @@ class UncacheableKeys:
         self._on_drop = on_drop
         self._until: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
-    def note(self, primary: bytes, until: float, reason: str) -> None:
-        """Remember `primary` as uncacheable until that time (seconds)."""
+    def note(self, primary: bytes, until: float, reason: str) -> bool:
+        """Remember `primary` as uncacheable until that time (seconds); whether another key had to
+        go for it."""
         self._until[primary] = (until, reason)
         self._until.move_to_end(primary)
-        while len(self._until) > self._capacity:
-            self._until.popitem(last=False)
-            self._on_drop()
+        if len(self._until) <= self._capacity:
+            return False
+        self._until.popitem(last=False)
+        self._on_drop()
+        return True
 
     def forget(self, primary: bytes) -> None:
         self._until.pop(primary, None)

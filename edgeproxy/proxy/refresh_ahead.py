@@ -165,7 +165,8 @@ def request_for(stored: StoredResponse, policy: SitePolicy) -> EdgeRequest:
         scheme=stored.scheme,
         client="unknown",
         peer="unknown",
-        trusted=False,
+        # What it was selected by, its client had a say in.
+        trusted=True,
         policy=policy,
         environment=stored.environment,
         key=CacheKey(

@@ -22,8 +22,9 @@ class EdgeRequest(msgspec.Struct, frozen=True):
     the key's, so that nothing that is in no key makes a stored response; else it is as sent."""
     version: str
     fields: Fields
-    """As the client sent them, without those for its connection alone (RFC 9110 7.6.1): what the
-    origin does not see must not select a variant either."""
+    """As the client sent them, without those for its connection alone (RFC 9110 7.6.1). GET and
+    HEAD also lack those that are withheld from the origin: what it does not see must not select a
+    variant either."""
     upgrade: bytes
     """The protocols that the connection is asked to switch to (RFC 9110 7.8); empty: none."""
     authority: str

@@ -191,7 +191,9 @@ class Retrieving:
             request, answer, errand.position, found, part=part
         )
         if response is None:
-            self._note(request, answer, refusal, about_range=part and answer.status in (206, 416))
+            about_range = part and answer.status in (206, 416)
+            if self._note(request, answer, refusal, about_range=about_range):
+                refusal += "; uncacheable-limit"
             flight.announce(Unshared(answer, answer.status, refusal))
             return None
         origin = answer.response
@@ -226,16 +228,16 @@ class Retrieving:
 
     def _note(
         self, request: EdgeRequest, answer: OriginAnswer, refusal: str, *, about_range: bool
-    ) -> None:
-        """Remember that a key's answer could not be stored.
+    ) -> bool:
+        """Remember that a key's answer could not be stored; whether that makes another forgotten.
 
         An error says nothing about the page, which may well be cacheable; nor does what credentials
         brought, for those who have none.
         """
         if about_range or answer.status in REFRESH_FAILED or refusal == "authorization":
-            return
+            return False
         until = self.clock() + request.policy.uncacheable_ttl
-        self.uncacheable.note(request.key.primary, until, refusal)
+        return self.uncacheable.note(request.key.primary, until, refusal)
 
     # -- storing
 

@@ -6,6 +6,8 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from edgeproxy.cache.errors import BodyMissing
 from edgeproxy.cache.reading import StoredBody
 from edgeproxy.proxy.pace import TLS_PIECE
@@ -18,6 +20,7 @@ from edgeproxy.semantics.ranges import (
     multipart_ranges,
     partial_fields,
     requested_ranges,
+    too_many_ranges,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from edgeproxy.proxy.exchange import Exchange
     from edgeproxy.proxy.lookup import Found, Lookup
     from edgeproxy.proxy.request import EdgeRequest
+    from edgeproxy.proxy.tally import Tally
     from edgeproxy.semantics.cache_status import CacheStatus
     from edgeproxy.semantics.fields import Fields
     from edgeproxy.semantics.ranges import ByteRange
@@ -60,12 +64,18 @@ class Serving:
     """Sends what is stored, or on its way in, to readers."""
 
     def __init__(
-        self, tier: SharedTier, lookup: Lookup, clock: Callable[[], float], memory_object: int
+        self,
+        tier: SharedTier,
+        lookup: Lookup,
+        clock: Callable[[], float],
+        memory_object: int,
+        tally: Tally,
     ) -> None:
         self._tier = tier
         self._lookup = lookup
         self._clock = clock
         self._memory_object = memory_object
+        self._tally = tally
 
     async def send_stored(
         self, exchange: Exchange, request: EdgeRequest, found: Found, status: CacheStatus
@@ -103,7 +113,7 @@ class Serving:
         if stored.incomplete:
             await self._send_part(exchange, request, found, representation, status)
         else:
-            await _send(exchange, request, representation, status)
+            await _send(exchange, request, representation, status, self._tally)
 
     async def _send_part(
         self,
@@ -192,6 +202,7 @@ class Serving:
                 opened,
             ),
             status,
+            self._tally,
         )
 
 
@@ -205,7 +216,11 @@ def _plain(request: EdgeRequest) -> bool:
 
 
 async def _send(
-    exchange: Exchange, request: EdgeRequest, whole: Representation, status: CacheStatus
+    exchange: Exchange,
+    request: EdgeRequest,
+    whole: Representation,
+    status: CacheStatus,
+    tally: Tally,
 ) -> None:
     """Answer a GET or HEAD out of a representation, as its conditions and ranges ask."""
     fields, length = whole.fields, whole.length
@@ -222,6 +237,9 @@ async def _send(
         if ranges:
             await _send_ranges(exchange, request, whole, ranges, length, status)
             return
+        if too_many_ranges(request.fields):
+            tally.note("too-many-ranges")
+            status = structs.replace(status, detail=status.detail or "too-many-ranges")
     read = None if head_only else await whole.open()
     await exchange.start(
         whole.status, fields, length, status, reason=whole.reason, head_only=head_only

@@ -19,6 +19,7 @@ REFUSALS: Final = (
     *("head-timeout", "head-too-large", "target-too-long", "too-many-fields"),
     *("request-body-timeout", "body-too-large", "reader-too-slow", "reader-stalled"),
     *("bad-request", "unknown-host", "method-not-allowed", "version-not-supported"),
+    *("admin-connections-full", "too-many-ranges"),
 )
 """What clients were kept from; most are what `detail` says."""
 

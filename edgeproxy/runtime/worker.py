@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
-from aiohttp import web
 
 from edgeproxy.admin.app import build_admin, reload_admin
+from edgeproxy.admin.server import AdminServer
 from edgeproxy.admin.state import WorkerState
 from edgeproxy.cache.disk import DAMAGE
 from edgeproxy.cache.errors import StoreError
@@ -29,7 +29,7 @@ from edgeproxy.runtime.access_log import AccessLog
 from edgeproxy.runtime.listening import Listening, file_limit
 from edgeproxy.runtime.settings import access_log_settings
 from edgeproxy.runtime.shared import HEARTBEAT_SECONDS
-from edgeproxy.runtime.sockets import BACKLOG, has_waiting, refuse_new
+from edgeproxy.runtime.sockets import has_waiting, refuse_new
 from edgeproxy.runtime.tls import CertificateRefused, CertificateSelector, load_certificates
 
 if TYPE_CHECKING:
@@ -55,9 +55,6 @@ _LOOK_SECONDS = 0.01
 _EMPTY_SECONDS = 1.0
 # A queue that stayed empty for so long gets no connection whose handshake was under way either.
 _QUIET_SECONDS = 0.05
-_ADMIN_SECONDS = 2.0
-# A URL that is asked about stands, escaped, in the query of another one.
-_MAX_ADMIN_LINE = 64 * 1024
 _TLS_END_SECONDS = 5.0
 # Damage is told of again, should nothing have come of it.
 _TELL_SECONDS = 1.0
@@ -160,18 +157,9 @@ class Worker:
         if self._is_astray():
             await self._edge.close()
             return
-        runner = web.AppRunner(
-            self._admin,
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=_ADMIN_SECONDS,
-            max_line_size=_MAX_ADMIN_LINE,
-            # For a first head, too. aiohttp's own is an hour, for whoever can connect.
-            keepalive_timeout=self._config.limits.keepalive_timeout,
-        )
-        await runner.setup()
-        for sock in self._seat.admin:
-            await web.SockSite(runner, sock, backlog=BACKLOG).start()
+        limits = self._config.limits
+        admin = AdminServer(self._admin, self._seat.admin, limits.keepalive_timeout)
+        await admin.start()
         sockets = [(sock, _tls_options(tls, self._config)) for sock, tls in self._public()]
         self._listening = Listening(self._edge.server, sockets)
         await self._listening.start()
@@ -192,7 +180,7 @@ class Worker:
         finally:
             heart.cancel()
             tidying.cancel()
-            await runner.cleanup()
+            await admin.close()
             if not isinstance(last, control.Retire):
                 await self._edge.close()
             self._access_log.close()

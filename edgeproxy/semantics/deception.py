@@ -21,6 +21,7 @@ _FILES: Final = (
     ("css", "text/css"),
     ("js mjs cjs", _SCRIPT),
     ("map", f"application/json text/plain {_SCRIPT}"),
+    ("atom json rss xml", f"application/ image/svg+xml text/json text/plain text/xml {_SCRIPT}"),
     ("wasm", "application/wasm"),
     ("webmanifest", "application/manifest+json application/json"),
     ("apng avif bmp gif heic ico jpeg jpg jxl pict png svg svgz tif tiff webp", "image/"),
@@ -34,6 +35,8 @@ _FILES: Final = (
         "application/zip application/gzip application/zstd application/java-archive "
         "application/x- application/vnd.",
     ),
+    ("m3u m3u8 pls", "application/ audio/ video/ text/plain"),
+    ("class", "application/java application/x-"),
     ("pdf", "application/pdf"),
     ("ps", "application/postscript"),
     (
@@ -57,31 +60,38 @@ _TYPES: Final = {
 # Servers that know no better type say this one of any file.
 _UNKNOWN: Final = frozenset({b"application/octet-stream", b"binary/octet-stream"})
 
+_SLASHES: Final = re.compile(rb"[/\\]")
 # What some origin takes for the end of a path segment: those that frameworks know as delimiters
 # (";" of Java, "," and "!" of others), and what parsers of C strings and of lines end at.
-_DELIMITERS: Final = re.compile(rb"[/\\;,!#?&$:|\x00-\x20]")
+_DELIMITERS: Final = re.compile(rb"[;,!#?&$:|\x00-\x20]")
 
 
-def extension(target: bytes) -> bytes:
-    """The lower-case extension that a request target shows to whoever reads it; b"" if none.
+def extensions(target: bytes) -> frozenset[bytes]:
+    """The lower-case extensions that a request target shows to whoever reads it.
 
-    Escapes are undone first, twice: "/account%252F..%3Bx.css" shows "css" to somebody.
+    Escapes are undone first, twice: "/account%252F..%3Bx.css" shows "css" to somebody. What one
+    takes for the end of a name, another takes for a part of it: "/account/x.css;v=1.0" is a style
+    sheet to those who know of path parameters. A dot at the end is none to some.
     """
     path = unquote_to_bytes(unquote_to_bytes(target.partition(b"?")[0]))
-    name = _DELIMITERS.split(path)[-1]
-    _, dot, last = name.rpartition(b".")
-    return last.lower() if dot else b""
+    names = _DELIMITERS.split(_SLASHES.split(path)[-1])
+    parted = [name.rstrip(b".").rpartition(b".") for name in names]
+    return frozenset([last.lower() for _, dot, last in parted if dot])
 
 
 def deceptive(target: bytes, fields: Fields) -> bool:
-    """Whether a response is not of the type that its URL's extension promises.
+    """Whether a response is not of the type that an extension of its URL promises.
 
-    False where the extension promises nothing that is known here, or no type is stated.
+    False where that promises nothing that is known here, or no type is stated.
     """
-    promised = _TYPES.get(extension(target))
     stated = fields.get(b"content-type")
-    if promised is None or stated is None:
+    if stated is None:
         return False
     media_type = stated.partition(b";")[0].strip().lower()
-    exact, beginnings = promised
-    return media_type not in exact | _UNKNOWN and not media_type.startswith(beginnings)
+    if media_type in _UNKNOWN:
+        return False
+    promised = [_TYPES[shown] for shown in extensions(target) if shown in _TYPES]
+    return any(
+        media_type not in exact and not media_type.startswith(beginnings)
+        for exact, beginnings in promised
+    )

@@ -49,22 +49,25 @@ _FOR_ALL: Final = frozenset(
 _SAID_BY_PROXIES: Final = frozenset(
     {
         *(b"forwarded", b"x-forwarded", b"x-forwarder-for", b"proxy-host", b"proxy-client-ip"),
-        *(b"x-host", b"x-http-host", b"x-http-host-override", b"x-server-name", b"x-backend-host"),
+        *(b"x-host", b"x-http-host", b"x-http-host-override", b"x-host-override", b"x-hostname"),
+        *(b"x-server-name", b"x-backend-host"),
         *(b"x-scheme", b"x-url-scheme", b"x-proto", b"x-protocol", b"x-https", b"x-ssl"),
         *(b"front-end-https", b"x-arr-ssl", b"x-script-name"),
         *(b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"cluster-client-ip"),
         *(b"true-client-ip", b"x-true-client-ip", b"x-true-ip", b"x-custom-ip-authorization"),
         *(b"x-remote-ip", b"x-remote-addr", b"remote-addr", b"x-originating-ip", b"x-proxyuser-ip"),
         *(b"cdn-src-ip", b"cdn-real-ip", b"ali-cdn-real-ip", b"real-ip"),
-        *(b"x-azure-clientip", b"x-azure-socketip", b"x-azure-fdid", b"x-nf-client-connection-ip"),
+        *(b"x-nf-client-connection-ip", b"disguised-host", b"x-waws-unencoded-url"),
         *(b"fastly-client-ip", b"fastly-ssl", b"x-vercel-forwarded-for", b"x-vercel-proxied-for"),
         # It makes origins send what only such a surrogate can make a page of.
         b"surrogate-capability",
     }
 )
 _SAID_BY_PROXIES_BEGIN: Final = (
-    *(b"x-forwarded-", b"forwarded-", b"x-original-", b"x-real-", b"x-envoy-", b"wl-proxy-"),
-    *(b"cf-", b"cloudfront-", b"fly-", b"x-appengine-", b"x-vercel-ip-"),
+    *(b"x-forwarded-", b"forwarded-", b"x-forward-", b"x-original-", b"x-real-", b"x-envoy-"),
+    *(b"wl-proxy-", b"cf-", b"cloudfront-", b"fly-", b"x-appengine-", b"x-vercel-ip-", b"x-azure-"),
+    # By these a server in front has files sent in an answer's place (CVE-2025-61780).
+    *(b"x-accel-", b"x-sendfile"),
 )
 
 # Makes an origin answer for another target than the one that the key is made of, or with an inner
@@ -75,10 +78,8 @@ _NEVER_FORWARDED: Final = frozenset(
         *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-rewrite-uri"),
         *(b"x-override-url", b"x-http-path-override", b"x-http-destinationurl", b"x-proxy-url"),
         *(b"base-url", b"http-url", b"proxy-url", b"request-uri", b"x-request-uri"),
-        # Next.js says these to itself, and in its clients' name what takes the page away.
-        *(b"x-middleware-subrequest", b"x-middleware-rewrite", b"x-middleware-prefetch"),
-        *(b"x-matched-path", b"x-now-route-matches", b"x-invoke-path", b"x-invoke-query"),
-        *(b"x-invoke-status", b"x-invoke-output"),
+        # Next.js says these to itself, and all that begin with one of `_NEVER_FORWARDED_BEGIN`.
+        *(b"x-matched-path", b"x-now-route-matches"),
         # The same of React Router, Nuxt, Astro and Symfony.
         *(b"x-react-router-spa-mode", b"x-react-router-prerender-data", b"x-nuxt-no-ssr"),
         *(b"x-astro-path", b"x-astro-locals", b"x-php-ob-level"),
@@ -86,11 +87,15 @@ _NEVER_FORWARDED: Final = frozenset(
     }
 )
 
+_NEVER_FORWARDED_BEGIN: Final = (b"x-middleware-", b"x-invoke-")
+
 # The same for the method. Beyond GET and HEAD nothing is cached, and clients that can send no
 # other method than POST depend on them.
 _METHOD_OVERRIDES: Final = frozenset(
     {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-method"}
 )
+# RFC 9110 7.6.2 has it for TRACE and OPTIONS. With GET and HEAD it could but bring an error about.
+_NOT_OF_PAGES: Final = _METHOD_OVERRIDES | {b"max-forwards"}
 
 # Nobody can have these let through: Proxy (CVE-2016-5385), a secret that is meant for this edge,
 # and what the edge writes itself.
@@ -179,15 +184,8 @@ def _forwarded(
     peer: str | None,
     let_through: frozenset[bytes],
 ) -> Fields:
-    kept = end_to_end(fields)
     keyed = method in _KEYED_METHODS
-    withheld = {
-        name
-        for name in kept.names()
-        if name not in let_through and _is_withheld(name, trusted, keyed)
-    }
-    if withheld:
-        kept = kept.without(withheld)
+    kept = heard(end_to_end(fields), trusted=trusted, let_through=let_through, keyed=keyed)
     chain, forwarded = kept.joined(b"x-forwarded-for"), kept.joined(b"forwarded")
     if chain:
         # `client_address` has gone by this field: a proxy that sets it commonly hands the client's
@@ -211,6 +209,32 @@ def _forwarded(
 
 # A reader's requests look alike, and so do all of a browser's kind.
 _remembered = lru_cache(maxsize=1024)(_forwarded)
+
+
+def heard(
+    fields: Fields,
+    *,
+    trusted: bool,
+    let_through: frozenset[bytes],
+    keyed: bool = True,
+) -> Fields:
+    """A request's fields but for those that its client has no say in, which are withheld from the
+    origin; `keyed`: it is GET or HEAD, whose answers others may get. The rest is as for
+    `forwarded_request_fields`."""
+    withheld = {
+        name
+        for name in fields.names()
+        if _is_withheld(name, trusted, keyed) and name not in let_through
+    }
+    return fields.without(withheld) if withheld else fields
+
+
+def is_heard(name: bytes, trusted: bool, *, let_through: frozenset[bytes]) -> bool:
+    """Whether an origin can see what a GET or HEAD request says in the field of that (lower-case)
+    name."""
+    if name in HOP_BY_HOP:
+        return False
+    return name in let_through or not _is_withheld(name, trusted, keyed=True)
 
 
 def may_let_through(name: bytes) -> bool:
@@ -282,7 +306,9 @@ def _withheld(name: bytes, trusted: bool, keyed: bool) -> bool:
     folded = name.translate(_ONE_NAME)
     if name != folded and folded in _ONLY_AS_WRITTEN:
         return True
-    if folded in _NEVER_FORWARDED or (keyed and folded in _METHOD_OVERRIDES):
+    if folded in _NEVER_FORWARDED or folded.startswith(_NEVER_FORWARDED_BEGIN):
+        return True
+    if keyed and folded in _NOT_OF_PAGES:
         return True
     said_by_proxy = folded in _SAID_BY_PROXIES or folded.startswith(_SAID_BY_PROXIES_BEGIN)
     return said_by_proxy and (not trusted or name != folded)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 MAX_RANGES: Final = 16
 """The most ranges one request may ask for; a Range field with more is ignored (RFC 9110 17.15)."""
 
+# RFC 9110 15.3.7.2: a part's own lines take about so many bytes. Where more than a few are asked
+# for, those with less between them become one: it costs no more to send what is between, too.
+_OVERHEAD: Final = 80
+_FEW: Final = 4
+
 # RFC 9110 14.1.1: ranges-specifier = range-unit "=" range-set; the unit's case has no meaning.
 _BYTES: Final = re.compile(rb"bytes=", re.IGNORECASE)
 # RFC 9110 14.1.2: int-range = first-pos "-" [ last-pos ]; suffix-range = "-" suffix-length. No
@@ -47,13 +52,14 @@ def parse_ranges(value: bytes, length: int) -> tuple[ByteRange, ...] | Unsatisfi
     """What a Range field asks for of a representation of `length` bytes (RFC 9110 14.1, 14.2).
 
     Ranges come in the order asked for; those that overlap or touch become one, where the first of
-    them stood (15.3.7.2), so that no byte is sent twice. None: the field is to be ignored, since
+    them stood (15.3.7.2), so that no byte is sent twice. Of more than four, so do those that lie
+    closer together than what it takes to tell them apart. None: the field is to be ignored, since
     it is malformed, in another unit, asks for more than `MAX_RANGES`, or for the end of nothing.
     """
     unit = _BYTES.match(value)
     if unit is None:
         return None
-    specs = [spec for part in value[unit.end() :].split(b",") if (spec := part.strip(OWS))]
+    specs = _specs(value[unit.end() :])
     if not specs or len(specs) > MAX_RANGES:
         return None
     ranges: list[ByteRange] = []
@@ -73,13 +79,25 @@ def parse_ranges(value: bytes, length: int) -> tuple[ByteRange, ...] | Unsatisfi
                 ranges.append(ByteRange(first, min(last, length - 1)))
         else:
             return None
-    return _coalesced(ranges) if ranges else Unsatisfiable(b"bytes */%d" % length)
+    gap = _OVERHEAD if len(ranges) > _FEW else 1
+    return _coalesced(ranges, gap) if ranges else Unsatisfiable(b"bytes */%d" % length)
 
 
-def _coalesced(ranges: list[ByteRange]) -> tuple[ByteRange, ...]:
+def _specs(range_set: bytes) -> list[bytes]:
+    return [spec for part in range_set.split(b",") if (spec := part.strip(OWS))]
+
+
+def too_many_ranges(request_fields: Fields) -> bool:
+    """Whether a Range field is ignored because it asks for more than `MAX_RANGES`."""
+    lines = request_fields.get_all(b"range")
+    unit = _BYTES.match(lines[0]) if len(lines) == 1 else None
+    return unit is not None and len(_specs(lines[0][unit.end() :])) > MAX_RANGES
+
+
+def _coalesced(ranges: list[ByteRange], gap: int) -> tuple[ByteRange, ...]:
     merged: list[tuple[int, ByteRange]] = []  # each with the place of its earliest part
     for place, each in sorted(enumerate(ranges), key=lambda item: item[1].first):
-        if merged and each.first <= merged[-1][1].last + 1:
+        if merged and each.first <= merged[-1][1].last + gap:
             earliest, before = merged[-1]
             joined = ByteRange(before.first, max(before.last, each.last))
             merged[-1] = (min(earliest, place), joined)

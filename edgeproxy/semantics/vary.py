@@ -27,12 +27,22 @@ _NO_LISTS: Final = frozenset(
     }
 )
 
+# What the origin is told of these is in the key, or (conditions) not told at all when a response is
+# fetched for the cache: requests with one key don't differ in them, whatever their clients say.
+_THE_SAME_FOR_ALL: Final = frozenset(
+    {
+        *(b"host", b"x-forwarded-host", b"x-forwarded-proto"),
+        *(b"if-none-match", b"if-modified-since", b"if-range"),
+    }
+)
+
 # What this proxy tells the origin of each client: two requests that look alike differ in them.
 _CLIENTS_OWN: Final = frozenset({b"x-forwarded-for", b"forwarded"})
 
 
 def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
-    """The field names in a response's Vary: sorted, lower-case, each once.
+    """The field names in a response's Vary that tell requests with one key apart: sorted,
+    lower-case, each once.
 
     None where no request can be known to select the response: "*" is among them, something that
     is no field name, or a field by which the origin was told of the client.
@@ -40,14 +50,16 @@ def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
     names = {member.lower() for member in list_members(fields.get_all(b"vary"))}
     if b"*" in names or names & _CLIENTS_OWN or not all(is_token(name) for name in names):
         return None
-    return tuple(sorted(names))
+    return tuple(sorted(names - _THE_SAME_FOR_ALL))
 
 
 def selecting(names: tuple[bytes, ...], request_fields: Fields) -> Selecting:
     """What a request has in the named fields, so that equal means the same (RFC 9111 4.1).
 
-    Only what can't matter is normalised: over how many lines a list is spread, the whitespace
-    around its commas, and in the fields of RFC 9110 12.5 what says the same in other words.
+    Its fields are those that the origin sees (`forwarding.heard`): what that is not told splits no
+    cache. Only what can't matter is normalised: over how many lines a list is spread, the
+    whitespace around its commas, and in the fields of RFC 9110 12.5 what says the same in other
+    words.
     """
     return tuple((name, _normalised(name, request_fields)) for name in names)
 

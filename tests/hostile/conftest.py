@@ -80,7 +80,12 @@ async def edge(
             "ttl": {"default": "10m"},
         },
     }
-    config = {"limits": LIMITS, "sites": sites, "memory": {"uncacheable_keys": 100}}
+    config = {
+        "limits": LIMITS,
+        "sites": sites,
+        "memory": {"uncacheable_keys": 100},
+        "admin": {"max_connections": 40},
+    }
     async with EdgeProcess(folder, origin=origin.url, config=config, site=SITE) as process:
         yield process
 

@@ -190,7 +190,8 @@ async def test_only_so_many_urls_are_remembered_as_uncacheable(
     async with await edge.connect() as connection:
         for number in range(101):
             fields = {"Host": "shop.example"}
-            await connection.exchange("GET", f"{target}/{number}", fields)
+            last = await connection.exchange("GET", f"{target}/{number}", fields)
+        assert last.cache_status["detail"] == "no-store; uncacheable-limit"
         told = [
             (await connection.exchange("GET", f"{target}/{number}", fields)).cache_status["fwd"]
             for number in (100, 0)
@@ -244,6 +245,30 @@ async def test_no_ranges_bring_more_than_there_is(
     assert response.body.count(b"x") <= 1000 + 16
     assert len(response.body) <= 1000 + 17 * 120
     assert origin.counts["/ranged"] == 1
+
+
+async def test_small_ranges_close_together_are_one(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    """RFC 9110 15.3.7.2: what keeps many parts apart would be longer than what is between them."""
+    origin.route(target, Answer(200, FRESH, b"x" * 1000))
+    await edge.get(target)
+    many = ",".join(f"{50 * first}-{50 * first}" for first in range(5))
+    response = await edge.get(target, {"Range": f"bytes={many}"})
+    assert (response.status, response.field("content-range")) == (206, "bytes 0-200/1000")
+
+
+async def test_too_many_ranges_are_none(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    origin.route(target, Answer(200, FRESH, b"x" * 1000))
+    before = (await refused(edge))["too-many-ranges"]
+    many = {"Range": "bytes=" + ",".join(["0-0"] * 17)}
+    for _ in ("miss", "hit"):
+        response = await edge.get(target, many)
+        assert (response.status, len(response.body)) == (200, 1000)
+        assert response.cache_status["detail"] == "too-many-ranges"
+    assert (await refused(edge))["too-many-ranges"] == before + 2
 
 
 BOMB = bytes.fromhex("1f8b08000000000002ff") + b"\0" * 100

@@ -16,10 +16,10 @@ from tests.kit import Answer
 from tests.proxy.parts import Time, Versions, by_tag, by_url, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from tests.kit import ScriptedOrigin
+    from tests.kit import OriginRequest, ScriptedOrigin
     from tests.proxy.parts import ServedEdge
 
 MINUTE = {"Cache-Control": "max-age=60", "ETag": '"1"', "Cache-Tag": "home"}
@@ -194,6 +194,101 @@ async def test_a_variant_that_comes_later_is_found(
     for cookie in ("a", "a", "b", "b"):
         await shop.get("/page", {"Cookie": cookie})
     assert origin.counts["/page"] == 3
+
+
+UNHEARD = [
+    *("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Anything"),
+    *("X_Forwarded_Server", "X-Host", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override"),
+    *("CF-Visitor", "X-Real-IP", "True-Client-IP", "X-Middleware-Subrequest", "If-None-Match"),
+]
+
+
+def _shows(name: str) -> Callable[[OriginRequest], Answer]:
+    return lambda request: Answer(
+        200, MINUTE | {"Vary": f"{name}, Accept-Encoding"}, (request.field(name) or "none").encode()
+    )
+
+
+@pytest.mark.parametrize("name", UNHEARD)
+async def test_what_no_origin_hears_of_a_stranger_selects_nothing(
+    shop: ServedEdge, origin: ScriptedOrigin, fast: Watch, name: str
+) -> None:
+    """However many values strangers send, there is one variant; others, one after the other."""
+    origin.route("/page", _shows(name))
+    await shop.get("/page")
+    fast.taken()
+    for number in range(3):
+        await shop.get("/page", {name: f'"evil{number}"'})
+    assert origin.counts["/page"] == 1
+    assert len(shop.stored()) == 1
+    assert fast.taken() == 3
+    # And those that there are otherwise keep apart.
+    await shop.get("/page", {name: "evil", "Accept-Encoding": "gzip"})
+    await shop.get("/page", {name: "other", "Accept-Encoding": "gzip"})
+    await shop.get("/page", {name: "other"})
+    assert origin.counts["/page"] == len(shop.stored()) == 2
+
+
+async def test_what_no_origin_hears_is_not_even_looked_at(
+    served: ServedEdge, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the answers that are remembered are good for whatever strangers send."""
+    origin.route("/page", _shows("X-Forwarded-Port"))
+    await served.get("/page")
+    await served.get("/page")
+
+    def found(*_: Any) -> None:
+        raise AssertionError("it was not remembered")
+
+    monkeypatch.setattr(served.edge._fast, "_find", found)
+    fast = Watch(served)
+    fast.taken()
+    for port in ("1", "2", "3"):
+        await served.get("/page", {"X-Forwarded-Port": port})
+    assert fast.taken() == 3
+
+
+async def test_the_host_as_it_is_written_selects_nothing(
+    shop: ServedEdge, origin: ScriptedOrigin
+) -> None:
+    origin.route("/page", _shows("Host"))
+    for host in ("shop.test", "SHOP.test", "shop.test:80", "Shop.Test:"):
+        assert (await shop.get("/page", host=host)).body == b"shop.test"
+    assert origin.counts["/page"] == 1
+
+
+@pytest.mark.parametrize(
+    ("trusted", "let_through", "name", "heard"),
+    [
+        pytest.param(True, [], "X-Forwarded-Port", True, id="of a proxy"),
+        pytest.param(True, [], "X_Forwarded_Port", False, id="of a proxy, which did not say it"),
+        pytest.param(True, [], "X-Original-URL", False, id="of a proxy, which vouches for none"),
+        pytest.param(True, [], "X-Forwarded-Host", False, id="overwritten for a proxy, too"),
+        pytest.param(False, ["x-original-url"], "X-Original-URL", True, id="let through"),
+        pytest.param(False, ["x-host"], "X-Forwarded-Port", False, id="another let through"),
+    ],
+)
+@pytest.mark.parametrize("memory", [{}, {"max_bytes": 1}], ids=["memory", "store-alone"])
+async def test_what_the_origin_hears_selects(
+    tmp_path: Path,
+    origin: ScriptedOrigin,
+    memory: dict[str, int],
+    trusted: bool,
+    let_through: list[str],
+    name: str,
+    heard: bool,
+) -> None:
+    config = {"trusted_proxies": ["127.0.0.0/8"] if trusted else [], "memory": memory}
+    site = {"let_through": let_through}
+    async with running(tmp_path, origin, config=config, site=site) as shop:
+        fast = Watch(shop)
+        origin.route("/page", _shows(name))
+        for _ in range(2):
+            for said in ("one", "two"):
+                answer = await shop.get("/page", {name: said})
+                assert not heard or answer.text == said
+        assert origin.counts["/page"] == len(shop.stored()) == (2 if heard else 1)
+        assert fast.taken() == (2 if heard else 3)
 
 
 async def test_sites_are_told_apart(tmp_path: Path, origin: ScriptedOrigin) -> None:

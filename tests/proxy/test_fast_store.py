@@ -240,6 +240,18 @@ async def test_what_was_made_ready_by_another_policy_is_not_used(
     assert response.field("cache-tag") == ("home" if "tags" in changed else None)
 
 
+async def test_what_no_origin_hears_is_no_part_of_a_variant(
+    tiny: ServedEdge, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin.route("/page", Answer(200, HOUR | {"Vary": "X-Forwarded-Port, Accept"}, b"page"))
+    for _ in range(2):
+        await tiny.get("/page")
+    shelf = Shelf(tiny, monkeypatch)
+    for port in ("1", "2", "3"):
+        await tiny.get("/page", {"X-Forwarded-Port": port})
+    assert (shelf.taken(), origin.counts["/page"]) == (3, 1)
+
+
 async def test_rules_that_do_not_concern_it_let_it_be(
     tiny: ServedEdge, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

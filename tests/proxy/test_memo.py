@@ -34,9 +34,9 @@ def test_the_key_that_was_noted_longest_ago_is_forgotten_first() -> None:
     dropped: list[int] = []
     keys = UncacheableKeys(3, lambda: dropped.append(1))
     for key in (b"a", b"b", b"c"):
-        keys.note(key, 60.0, "private")
-    keys.note(b"a", 60.0, "private")
-    keys.note(b"d", 60.0, "private")
+        assert not keys.note(key, 60.0, "private")
+    assert not keys.note(b"a", 60.0, "private")
+    assert keys.note(b"d", 60.0, "private")
     held = [key for key in (b"a", b"b", b"c", b"d") if keys.reason(key, 0.0)]
     assert held == [b"a", b"c", b"d"]
     assert len(dropped) == 1

@@ -131,3 +131,23 @@ async def test_a_job_is_interrupted_with_its_worker(serve: Serve, origin: Script
     found = served.edge.jobs.get(job.id)
     assert found == replace(job, state="interrupted", ended=served.clock.now)
     hold.set()
+
+
+async def test_what_a_trusted_proxy_said_is_said_again(
+    serve: Serve, origin: ScriptedOrigin
+) -> None:
+    """A variant that is there for what only such a proxy may say is fetched as that one."""
+    served = await serve(config={"trusted_proxies": ["127.0.0.0/8"]})
+    origin.route(
+        "/page",
+        lambda request: Answer(
+            200,
+            FRESH | {"Vary": "X-Forwarded-Port"},
+            (request.field("x-forwarded-port") or "none").encode(),
+        ),
+    )
+    await served.get("/page", {"X-Forwarded-Port": "8443"})
+    job = await ended(served, await purge(served))
+    assert (job.done, origin.counts["/page"]) == (1, 2)
+    assert (await served.get("/page", {"X-Forwarded-Port": "8443"})).body == b"8443"
+    assert origin.counts["/page"] == 2

@@ -4,41 +4,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.semantics.deception import deceptive, extension
+from edgeproxy.semantics.deception import deceptive, extensions
 from tests.semantics.build import checked, fields
 
 
 @pytest.mark.parametrize(
     ("target", "shown"),
     [
-        (b"/a.css", b"css"),
-        (b"/a.CSS?x=y.js", b"css"),
-        (b"/account/a.css", b"css"),
-        (b"/account", b""),
-        (b"/account?a.css", b""),
-        (b"/v1.2/account", b""),
-        (b"/account/.css", b"css"),
-        (b"/account;a.css", b"css"),
-        (b"/account;.css", b"css"),
-        (b"/account%3Ba.css", b"css"),
-        (b"/account%253Ba.css", b"css"),
-        (b"/account%2Fa.css", b"css"),
-        (b"/account%2f..%2fa.css", b"css"),
-        (b"/account%23a.css", b"css"),
-        (b"/account%3fa.css", b"css"),
-        (b"/account%00a.css", b"css"),
-        (b"/account%0Aa.css", b"css"),
-        (b"/account%5Ca.css", b"css"),
-        (b"/account,a.css", b"css"),
-        (b"/account!a.css", b"css"),
-        (b"/account$a.css", b"css"),
-        (b"/account:a.css", b"css"),
-        (b"/account%2Ecss", b"css"),
-        (b"/static/..%2faccount/a.tar.gz", b"gz"),
+        (b"/a.css", {b"css"}),
+        (b"/a.CSS?x=y.js", {b"css"}),
+        (b"/account/a.css", {b"css"}),
+        (b"/account", set()),
+        (b"/account?a.css", set()),
+        (b"/v1.2/account", set()),
+        (b"/account/.css", {b"css"}),
+        (b"/account;a.css", {b"css"}),
+        (b"/account;.css", {b"css"}),
+        (b"/account%3Ba.css", {b"css"}),
+        (b"/account%253Ba.css", {b"css"}),
+        (b"/account%2Fa.css", {b"css"}),
+        (b"/account%2f..%2fa.css", {b"css"}),
+        (b"/account%23a.css", {b"css"}),
+        (b"/account%3fa.css", {b"css"}),
+        (b"/account%00a.css", {b"css"}),
+        (b"/account%0Aa.css", {b"css"}),
+        (b"/account%5Ca.css", {b"css"}),
+        (b"/account,a.css", {b"css"}),
+        (b"/account!a.css", {b"css"}),
+        (b"/account$a.css", {b"css"}),
+        (b"/account:a.css", {b"css"}),
+        (b"/account%2Ecss", {b"css"}),
+        (b"/static/..%2faccount/a.tar.gz", {b"gz"}),
+        (b"/account/a.css;jsessionid=1", {b"css"}),
+        (b"/account/a.css;v=1.0", {b"css", b"0"}),
+        (b"/account/a.css;b.js", {b"css", b"js"}),
+        (b"/account/a.css;", {b"css"}),
+        (b"/account/a.css.", {b"css"}),
+        (b"/account/a.css%20", {b"css"}),
+        (b"/account/a.css%00", {b"css"}),
+        (b"/account/a.css%23b", {b"css"}),
+        (b"/node.js/", set()),
+        (b"/a.css/account", set()),
     ],
 )
-def test_the_extension_that_a_url_shows(target: bytes, shown: bytes) -> None:
-    assert extension(target) == shown
+def test_the_extensions_that_a_url_shows(target: bytes, shown: set[bytes]) -> None:
+    assert extensions(target) == shown
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,15 @@ def test_the_extension_that_a_url_shows(target: bytes, shown: bytes) -> None:
         ("/a.zip", "application/x-zip-compressed", False),
         ("/a.mp4", "video/mp4", False),
         ("/a.txt", "text/html", True),
+        ("/a.css;jsessionid=1", "text/html", True),
+        ("/a.css;jsessionid=1", "text/css", False),
+        ("/a.css;b.js", "text/css", True),
+        ("/a.json", "text/html", True),
+        ("/a.json", "application/ld+json", False),
+        ("/feed.xml", "text/html", True),
+        ("/feed.xml", "application/rss+xml", False),
+        ("/feed.rss", "text/xml", False),
+        ("/a.m3u8", "text/html", True),
         ("/a.html", "application/json", False),
         ("/a.php", "text/html", False),
         ("/a.unknown", "text/html", False),
@@ -79,6 +98,6 @@ def test_what_states_no_type_contradicts_nothing() -> None:
 @checked
 @given(st.binary(max_size=40).map(lambda rest: b"/" + rest))
 def test_any_target_shows_something_or_nothing(target: bytes) -> None:
-    shown = extension(target)
-    assert b"/" not in shown
-    assert shown == shown.lower()
+    for shown in extensions(target):
+        assert b"/" not in shown
+        assert shown == shown.lower()

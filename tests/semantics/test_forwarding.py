@@ -13,6 +13,7 @@ from edgeproxy.semantics.forwarding import (
     end_to_end,
     forwarded_request_fields,
     hops_left,
+    is_heard,
     may_let_through,
     passed_on,
 )
@@ -128,6 +129,14 @@ def test_a_plain_request() -> None:
         "X-Envoy-Original-Path: /admin",
         "X-Middleware-Subrequest: middleware",
         "X-Invoke-Status: 500",
+        "X-Invoke-Error: {}",
+        "X-Middleware-Override-Headers: host",
+        "X-Accel-Mapping: /=/etc/",
+        "X-Sendfile-Type: X-Accel-Redirect",
+        "X-Forward-Host: evil.example",
+        "X-Azure-Ref: evil",
+        "Disguised-Host: evil.example",
+        "Max-Forwards: 0",
         "CF-Connecting-IP: 1.2.3.4",
         'CF-Visitor: {"scheme":"http"}',
         "CloudFront-Forwarded-Proto: http",
@@ -359,3 +368,18 @@ def test_forwarding_never_raises_and_always_says_the_same_of_itself(
 )
 def test_how_far_a_request_may_go(method: bytes, lines: list[str], hops: int | None) -> None:
     assert hops_left(method, fields(*lines)) == hops
+
+
+@checked
+@given(
+    tokens
+    | st.sampled_from([b"X-Forwarded-Port", b"X_Forwarded_Port", b"X-Original-URL", b"X-Method"])
+    | st.sampled_from(sorted(HOP_BY_HOP)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_heard_is_what_the_origin_is_told(name: bytes, trusted: bool, let: bool) -> None:
+    let_through = (name.lower(),) if let else ()
+    heard = is_heard(name.lower(), trusted, let_through=frozenset(let_through))
+    line = f"{name.decode()}: said"
+    assert heard == (line in forward(line, trusted=trusted, let_through=let_through))

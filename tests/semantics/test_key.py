@@ -173,6 +173,7 @@ def test_url(target: bytes, host: str, url: str) -> None:
         (KeyPolicy(ignore_query=frozenset({"sid"})), b"/a?", b"/a?"),
         (KeyPolicy(ignore_query=frozenset({"sid"})), b"/a?sids=1&SID=2", b"/a?sids=1&SID=2"),
         (KeyPolicy(ignore_query=frozenset({"sid"})), b"/a?s%69d=1", b"/a?s%69d=1"),
+        (KeyPolicy(ignore_query=frozenset({"sid"})), b"/a?sid=1;b=2", b"/a?sid=1;b=2"),
         (KeyPolicy(ignore_query=frozenset({"u_*"})), b"/a?u_a=1&u=2&u_=3&xu_=4", b"/a?u=2&xu_=4"),
         (KeyPolicy(ignore_query=frozenset({"*"})), b"/a?b=1&c", b"/a"),
         (KeyPolicy(ignore_tracking=True), b"/a?utm_source=x&gclid=y&id=5", b"/a?id=5"),

@@ -82,9 +82,27 @@ def test_ignored(value: bytes) -> None:
     assert parse_ranges(value, 1000) is None
 
 
-def test_as_many_as_are_allowed() -> None:
-    value = b"bytes=" + b",".join(b"%d-%d" % (n, n) for n in range(0, 2 * MAX_RANGES, 2))
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        pytest.param(b"bytes=0-0,2-2,4-4,6-6", 4, id="a-few-are-sent-as-asked"),
+        pytest.param(b"bytes=0-0,2-2,4-4,6-6,8-8", 1, id="more-become-one"),
+        pytest.param(b"bytes=8-8,6-6,4-4,2-2,0-0", 1, id="in-any-order"),
+        pytest.param(b"bytes=0-0,2-2,4-4,6-6,200-200", 2, id="those-that-are-close"),
+        pytest.param(b"bytes=0-0,80-80,160-160,240-240,320-320", 1, id="as-far-as-their-lines"),
+        pytest.param(b"bytes=0-0,81-81,162-162,243-243,324-324", 5, id="farther"),
+        pytest.param(b"bytes=0-0,2-2,4-4,6-6,-1", 2, id="the-end-is-far"),
+    ],
+)
+def test_many_that_are_close_together_become_one(value: bytes, parts: int) -> None:
     ranges = parse_ranges(value, 1000)
+    assert isinstance(ranges, tuple)
+    assert len(ranges) == parts
+
+
+def test_as_many_as_are_allowed() -> None:
+    value = b"bytes=" + b",".join(b"%d-%d" % (n, n) for n in range(0, 100 * MAX_RANGES, 100))
+    ranges = parse_ranges(value, 10_000)
     assert isinstance(ranges, tuple)
     assert len(ranges) == MAX_RANGES
 

@@ -31,7 +31,10 @@ NONE = Fields()
         pytest.param(["Vary: a; b"], None, id="wrong-separator"),
         pytest.param(["Vary: a, X-Forwarded-For"], None, id="what-tells-clients-apart"),
         pytest.param(["Vary: Forwarded"], None, id="what-tells-clients-apart-by-rfc-7239"),
-        pytest.param(["Vary: X-Forwarded-Proto"], (b"x-forwarded-proto",), id="in-the-key-anyway"),
+        pytest.param(["Vary: a, Host, X-Forwarded-Proto"], (b"a",), id="in-the-key-anyway"),
+        pytest.param(["Vary: X-Forwarded-Host"], (), id="the-key-s-host"),
+        pytest.param(["Vary: If-None-Match"], (), id="no-reader-s-condition"),
+        pytest.param(["Vary: Host, *"], None, id="what-is-in-the-key-and-star"),
     ],
 )
 def test_vary_names(lines: list[str], names: tuple[bytes, ...] | None) -> None:

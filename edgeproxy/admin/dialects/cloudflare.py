@@ -44,6 +44,7 @@ _CODES: dict[Why, tuple[int, int]] = {
     Why.UNKNOWN_SITE: (7003, 404),
     Why.BAD_REQUEST: (6007, 400),
     Why.TOO_LARGE: (10413, 413),
+    Why.TOO_SLOW: (10408, 408),
     Why.WRONG_CONTENT_TYPE: (10415, 415),
     Why.NOT_FOUND: (7000, 404),
     Why.WRONG_METHOD: (10405, 405),

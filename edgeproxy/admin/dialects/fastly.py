@@ -40,6 +40,7 @@ _MESSAGES: dict[Why, tuple[str, int]] = {
     Why.UNKNOWN_SITE: (_NO_RECORD, 404),
     Why.BAD_REQUEST: ("Bad request", 400),
     Why.TOO_LARGE: ("Request entity too large", 413),
+    Why.TOO_SLOW: ("Request timeout", 408),
     Why.WRONG_CONTENT_TYPE: ("Unsupported media type", 415),
     Why.NOT_FOUND: (_NO_RECORD, 404),
     Why.WRONG_METHOD: ("Method not allowed", 405),

@@ -34,6 +34,7 @@ _ERRORS: dict[Why, tuple[int, str | None]] = {
     Why.UNKNOWN_SITE: (404, None),
     Why.BAD_REQUEST: (400, _INVALID),
     Why.TOO_LARGE: (413, None),
+    Why.TOO_SLOW: (408, None),
     Why.WRONG_CONTENT_TYPE: (415, None),
     Why.NOT_FOUND: (404, None),
     Why.WRONG_METHOD: (405, None),

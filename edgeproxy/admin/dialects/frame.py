@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -44,14 +45,22 @@ async def dialects(request: web.Request, handler: Any) -> web.StreamResponse:
 
 def incoming_of(request: web.Request) -> Incoming:
     """A call as the dialects read it."""
+    patience = request.config_dict[STATE].config.limits.body_idle_timeout
 
     async def read(most: int) -> bytes:
+        coding = request.headers.get("Content-Encoding", "identity")
+        if coding.lower() != "identity":
+            # Nothing is decompressed, least of all what may be a thousand times as large.
+            raise Refused(Why.WRONG_CONTENT_TYPE, f"Content-Encoding must not be {coding}")
         content = bytearray()
         try:
-            async for chunk in request.content.iter_any():
-                content += chunk
-                if len(content) > most:
-                    raise Refused(Why.TOO_LARGE, f"the body has more than {most} bytes")
+            async with asyncio.timeout(patience):
+                async for chunk in request.content.iter_any():
+                    content += chunk
+                    if len(content) > most:
+                        raise Refused(Why.TOO_LARGE, f"the body has more than {most} bytes")
+        except TimeoutError as error:
+            raise Refused(Why.TOO_SLOW, f"the body took more than {patience:g} s") from error
         except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
             raise Refused(Why.BAD_REQUEST, "the body broke off") from error
         return bytes(content)

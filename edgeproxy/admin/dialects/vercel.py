@@ -40,6 +40,7 @@ _ERRORS: dict[Why, tuple[str, int, Mapping[str, bool]]] = {
     Why.UNKNOWN_SITE: ("not_found", 404, {}),
     Why.BAD_REQUEST: ("bad_request", 400, {}),
     Why.TOO_LARGE: ("request_too_large", 413, {}),
+    Why.TOO_SLOW: ("request_timeout", 408, {}),
     Why.WRONG_CONTENT_TYPE: ("unsupported_media_type", 415, {}),
     Why.NOT_FOUND: ("not_found", 404, {}),
     Why.WRONG_METHOD: ("method_unknown", 405, {}),

@@ -259,7 +259,7 @@ async def test_a_body_that_is_not_what_its_head_says_is_the_caller_s_fault(
     request = b"POST /v1/purge-site-cache HTTP/1.1\r\n" + HEAD
     coded = b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
     status, body = await exchange(speaking, request + coded)
-    assert status == 400
-    assert body["details"]["applicationError"]["code"] == "INVALID_ARGUMENT"
+    assert status == 415
+    assert body["details"]["applicationError"]["code"] == "UNSUPPORTED_MEDIA_TYPE"
     assert speaking.served.edge.view.catch_up() == 0
     assert not [each for each in caplog.records if each.name.startswith("edgeproxy")]

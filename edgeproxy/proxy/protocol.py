@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler
 
 from edgeproxy.proxy.framing import HEAD_END, check_beginning, too_large, without_empty_lines
-from edgeproxy.proxy.lingering import Lingering, reset, untaken
-from edgeproxy.proxy.pace import SHORTEST_WAIT, TLS_PIECE, Pace, Unsent
+from edgeproxy.proxy.lingering import Lingering
+from edgeproxy.proxy.pace import TLS_PIECE
 from edgeproxy.proxy.parsing import parse_head
 from edgeproxy.proxy.refused import Refused
+from edgeproxy.proxy.timed import TimedProtocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp import StreamReader, web
 
     from edgeproxy.proxy.deciding import Unanswered
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 FRESH_GRACE: Final = 1.0
 """Seconds that a connection that waits for a request has to send one when the edge drains."""
 
-_READ_BUFFER: Final = 64 * 1024
 
-
-class EdgeProtocol(RequestHandler):
+class EdgeProtocol(TimedProtocol):
     """aiohttp's connection handler, with the reading side made strict.
 
     The bytes of one request at a time go to the parser; the next one waits until the answer is
@@ -37,49 +36,29 @@ class EdgeProtocol(RequestHandler):
     """
 
     __slots__ = (
-        "_body", "_broken", "_busy", "_fast", "_given_away", "_head_deadline", "_lingering",
-        "_no_more", "_payload", "_peers", "_pending", "_server", "_unsent", "continue_due",
-        "limits", "room",
+        "_body", "_broken", "_fast", "_given_away", "_lingering", "_no_more", "_payload", "_peers",
+        "_pending", "continue_due", "room",
     )  # fmt: skip
 
     def __init__(self, server: EdgeServer, loop: asyncio.AbstractEventLoop) -> None:
-        limits = server.limits
-        super().__init__(
-            server,
-            loop=loop,
-            keepalive_timeout=limits.keepalive_timeout,
-            access_log=None,  # type: ignore[arg-type]  # the edge has its own
-            max_line_size=limits.head_bytes,
-            max_field_size=limits.head_bytes,
-            max_headers=limits.max_fields,
-            lingering_time=0,
-            read_bufsize=_READ_BUFFER,
-            auto_decompress=False,
-        )
-        self.limits = limits
+        super().__init__(server, loop)
         self.continue_due = False
         """The client waits for 100 Continue before it sends the body (RFC 9110 10.1.1)."""
         self.room: asyncio.Future[None] | None = None
         """Somebody waits until the socket takes more, or is gone."""
-        self._server = server
         # The rest of the request's body; None once it has all come in.
         self._body: ArrivingBody | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
         # The request's body is not what it says: nothing behind it can be read.
         self._broken = False
-        # A request is being answered.
-        self._busy = False
         # An unfinished head, or what came in behind a request that is being answered.
         self._pending = b""
-        self._head_deadline: float | None = None
         self._given_away = False
         # The client has ended its direction, and waits for the answers to what it has asked.
         self._no_more = False
         self._lingering: Lingering | None = None
         self._fast = server.fast
         self._peers: Peers | None = None
-        # What a slow client has yet to take of fast answers.
-        self._unsent: Unsent | None = None
 
     # -- what the writer needs
 
@@ -99,46 +78,10 @@ class EdgeProtocol(RequestHandler):
         if self.transport is not None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def drain(self) -> None:
-        """Wait until the client has taken enough of what was written.
-
-        Raises ConnectionError when it is gone, or takes nothing or too little for too long.
-        """
-        pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
-        while self._paused:
-            transport = self.transport
-            if transport is None:
-                raise ConnectionResetError("the client is gone")
-            unsent, seconds = untaken(transport), pace.left
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._drain_helper()
-            except ConnectionError as error:
-                # It is the result of the future that a frame of its own traceback has: all that
-                # was being sent would be kept until the garbage is collected.
-                error.__traceback__ = None
-                raise ConnectionResetError("the client is gone") from None
-            except TimeoutError:
-                self._drain_waiter = None
-                pace.note(seconds, unsent - untaken(transport))
-                if pace.left < SHORTEST_WAIT:
-                    self.stalled()
-                    raise ConnectionResetError("the client has stopped reading") from None
-
     def found_room(self) -> None:
         """Wake who waits for `room`."""
         if self.room is not None and not self.room.done():
             self.room.set_result(None)
-
-    def abort(self) -> None:
-        """Break the connection off with a reset, which nobody takes for the end of a body."""
-        if self.transport is not None:
-            reset(self.transport)
-
-    def stalled(self) -> None:
-        """Break the connection off because the client takes nothing, or too little."""
-        self._server.count("reader-stalled")
-        self.abort()
 
     def take_over(self) -> tuple[asyncio.Transport, bytes]:
         """Give the transport away: what the client has sent already comes with it, and it is not
@@ -259,7 +202,7 @@ class EdgeProtocol(RequestHandler):
             return b""
         if len(rest) < len(data):
             self._request_count += 1
-            self._next_keepalive_close_time = self._loop.time() + self.limits.keepalive_timeout
+            self._may_idle()
             self._unsent = None
         return rest
 
@@ -290,16 +233,6 @@ class EdgeProtocol(RequestHandler):
         if len(data) > end:
             self.data_received(data[end:])
 
-    def _expect_head_end(self) -> None:
-        if self._head_deadline is None:
-            # A connection's first head has been due since it was made.
-            self._head_deadline = (
-                self._loop.time() + self.limits.header_timeout
-                if self._request_count
-                else self._next_keepalive_close_time
-            )
-            self._arm(self._head_deadline)
-
     def _accept(self, raw: bytes) -> None:
         """Parse a whole head and wake the handler. Raises `Refused`."""
         assert self._parser is not None
@@ -316,8 +249,7 @@ class EdgeProtocol(RequestHandler):
         self._busy = True
         if self._keepalive_handle is not None and (not self._request_count or self._head_deadline):
             # It was set for the head, and may be later than the connection may idle.
-            self._keepalive_handle.cancel()
-            self._keepalive_handle = None
+            self._disarm()
         self._head_deadline = None
         self._request_count += 1
 
@@ -360,7 +292,7 @@ class EdgeProtocol(RequestHandler):
                 return
         if self._force_close:
             return
-        self._next_keepalive_close_time = self._loop.time() + self.limits.keepalive_timeout
+        self._may_idle()
         if self._keepalive_handle is None:
             self._arm(self._next_keepalive_close_time)
         self._end_answer(keep_alive=keep_alive)
@@ -378,54 +310,9 @@ class EdgeProtocol(RequestHandler):
         if self._no_more and not self._busy:
             self._end()
 
-    def _await_first(self, seconds: float) -> None:
-        """Give a new connection so long for its first request's head."""
-        self._next_keepalive_close_time = self._loop.time() + seconds
-        self._arm(self._next_keepalive_close_time)
-
-    def _arm(self, when: float) -> None:
-        if self._keepalive_handle is not None:
-            self._keepalive_handle.cancel()
-        self._keepalive_handle = self._loop.call_at(when, self._process_keepalive)
-
-    def _process_keepalive(self) -> None:
-        self._keepalive_handle = None
-        if self._force_close or self._busy:
-            # It is set again when the answer is sent.
-            return
-        deadline = self._head_deadline
-        if deadline is None:
-            deadline = self._next_keepalive_close_time
-        now = self._loop.time()
-        if now < deadline:
-            self._arm(deadline)
-        elif self._unsent_bytes():
-            # The answer to a fast hit, on its way to a client that takes it slowly.
-            if (patience := self._patience(now)) < SHORTEST_WAIT:
-                self.stalled()
-            else:
-                self._arm(now + patience)
-        elif self._head_deadline is not None:
-            self._refuse(Refused(408, "head-timeout"))
-        else:
-            self._end(idle=True)
-
-    def _patience(self, now: float) -> float:
-        """Seconds that the client still has before it must have taken more."""
-        assert self.transport is not None
-        unsent = untaken(self.transport)
-        if self._unsent is None:
-            pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
-            self._unsent = Unsent(pace, now, unsent)
-        return self._unsent.patience(now, unsent)
-
-    def _unsent_bytes(self) -> int:
-        return 0 if self.transport is None else self.transport.get_write_buffer_size()
-
     # -- the end
 
     def _refuse(self, refused: Refused) -> None:
-        """Answer what is no request that a handler could answer, and end the connection."""
         if self.transport is None:
             return
         head_only = self._pending.startswith(b"HEAD ")
@@ -434,16 +321,14 @@ class EdgeProtocol(RequestHandler):
         self._end()
 
     def _end(self, *, idle: bool = False) -> None:
-        """Close the connection so that the client can read the last answer: end the edge's own
-        direction, drop what still comes in, and wait a little for the client to close."""
+        # The edge's own direction; what still comes in is dropped, and the client has a little time
+        # to close.
         self._force_close = True
         self._pending = b""
         self._body = None
         if self._waiter is not None:
             self._waiter.cancel()
-        if self._keepalive_handle is not None:
-            self._keepalive_handle.cancel()
-            self._keepalive_handle = None
+        self._disarm()
         transport = self.transport
         if transport is None or transport.is_closing() or self._lingering is not None:
             return
@@ -458,5 +343,4 @@ class EdgeProtocol(RequestHandler):
         if self._reading_paused or self._buffer_paused:
             self._reading_paused = self._buffer_paused = False
             self._resume_transport_reading()
-        pace = Pace(self.limits.body_idle_timeout, self.limits.min_body_rate)
-        self._lingering = Lingering(transport, self._loop, pace, self.stalled)
+        self._lingering = Lingering(transport, self._loop, self._pace(), self.stalled)

@@ -150,6 +150,23 @@ async def test_what_is_not_passed_on_selects_no_variant(
     assert (await edge.get(target, {"Accept-Language": "de"})).text == "de"
 
 
+async def test_what_a_stranger_had_coded_is_not_for_those_who_cannot_read_it(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    """From an origin that chooses a coding and forgets to say so in Vary."""
+
+    def page(request: OriginRequest) -> Answer:
+        coding = request.field("accept-encoding")
+        own = {"Content-Encoding": coding} if coding else {}
+        return Answer(200, FRESH | own, b"coded" if coding else b"page")
+
+    origin.route(target, page)
+    assert (await edge.get(target, {"Accept-Encoding": "evil"})).text == "coded"
+    reader = await edge.get(target)
+    assert (reader.text, reader.field("content-encoding")) == ("page", None)
+    assert (await edge.get(target)).cache_status.get("hit")
+
+
 # -- what is one reader's
 
 

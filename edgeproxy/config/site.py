@@ -223,8 +223,8 @@ class Cache(Section):
     deception_armour: scalars.Bool = Field(
         default=True,
         description="store nothing whose Content-Type is not what its URL's extension promises "
-        "(HTML under /account/x.css), unless the response itself says how long it is fresh, or "
-        "`public`",
+        "(HTML under /account/x.css), unless the response speaks of shared caches: `s-maxage`, "
+        "`public`, or a lifetime in CDN-Cache-Control and the like",
         examples=[False],
     )
     store_unframed: scalars.Bool = Field(

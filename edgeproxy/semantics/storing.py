@@ -112,8 +112,10 @@ def may_store(
     useless = _useless(status, fields, directives, targeted, freshness_policy)
     if useless is not None:
         return useless
-    # A lifetime that the origin states, and `public`, are its word that all may have it.
-    meant = directives.public or has_explicit_expiration(fields, directives, targeted)
+    # What it says for shared caches is its word that all may have it. A mere max-age is for the
+    # reader's own cache as well, and servers send it with any page.
+    meant = directives.public or directives.s_maxage is not None
+    meant = meant or (targeted and directives.max_age is not None)
     if policy.armour and not meant and deceptive(target, fields):
         return "content-type"
     return None

@@ -42,7 +42,8 @@ _CLIENTS_OWN: Final = frozenset({b"x-forwarded-for", b"forwarded"})
 
 def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
     """The field names in a response's Vary that tell requests with one key apart: sorted,
-    lower-case, each once.
+    lower-case, each once. A coded response is for those who accept such codings, whether or not its
+    origin says so: from one that forgets it, nobody else could read what a stranger had coded.
 
     None where no request can be known to select the response: "*" is among them, something that
     is no field name, or a field by which the origin was told of the client.
@@ -50,6 +51,8 @@ def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
     names = {member.lower() for member in list_members(fields.get_all(b"vary"))}
     if b"*" in names or names & _CLIENTS_OWN or not all(is_token(name) for name in names):
         return None
+    if fields.get(b"content-encoding") not in (None, b"", b"identity"):
+        names.add(b"accept-encoding")
     return tuple(sorted(names - _THE_SAME_FOR_ALL))
 
 

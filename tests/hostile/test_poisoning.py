@@ -150,6 +150,23 @@ async def test_what_is_not_passed_on_selects_no_variant(
     assert (await edge.get(target, {"Accept-Language": "de"})).text == "de"
 
 
+async def test_what_a_stranger_had_coded_is_not_for_those_who_cannot_read_it(
+    edge: EdgeProcess, origin: ScriptedOrigin, target: str
+) -> None:
+    """From an origin that chooses a coding and forgets to say so in Vary."""
+
+    def page(request: OriginRequest) -> Answer:
+        coding = request.field("accept-encoding")
+        own = {"Content-Encoding": coding} if coding else {}
+        return Answer(200, FRESH | own, b"coded" if coding else b"page")
+
+    origin.route(target, page)
+    assert (await edge.get(target, {"Accept-Encoding": "evil"})).text == "coded"
+    reader = await edge.get(target)
+    assert (reader.text, reader.field("content-encoding")) == ("page", None)
+    assert (await edge.get(target)).cache_status.get("hit")
+
+
 # -- what is one reader's
 
 
@@ -359,6 +376,8 @@ async def test_a_page_under_the_name_of_a_file_is_not_stored(
     assert (await edge.get(bait, small)).cache_status["detail"] == "content-type"
     origin.route(bait, Answer(200, HTML, b"bob's"))
     assert (await edge.get(bait, small)).text == "bob's"
+    origin.route(bait, Answer(200, HTML | {"Cache-Control": "max-age=60"}, b"carol's"))
+    assert (await edge.get(bait, small)).cache_status["detail"] == "content-type"
 
 
 async def test_files_and_pages_by_their_own_names_are(

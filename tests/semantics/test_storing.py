@@ -143,9 +143,11 @@ GUESSED = FreshnessPolicy(default_ttl=60.0)
     [
         pytest.param([HTML], "content-type", id="by-the-site's-lifetime"),
         pytest.param([HTML, 'ETag: "1"'], "content-type", id="by-guess"),
-        pytest.param([HTML, "Cache-Control: max-age=9"], None, id="the-origin-says-how-long"),
+        pytest.param([HTML, "Cache-Control: max-age=9"], "content-type", id="for-any-cache"),
+        pytest.param([HTML, "Cache-Control: public, max-age=9"], None, id="for-all"),
         pytest.param([HTML, "Cache-Control: s-maxage=9"], None, id="for-shared-caches"),
-        pytest.param([HTML, "Expires: 0"], None, id="by-Expires"),
+        pytest.param([HTML, "Expires: Thu, 01 Jan 2099 00:00:00 GMT"], "content-type",
+                     id="by-Expires"),
         pytest.param([HTML, "Cache-Control: public"], None, id="public"),
         pytest.param([HTML, "CDN-Cache-Control: max-age=9"], None, id="9213"),
         pytest.param([HTML, "Cache-Control: public", "CDN-Cache-Control: proxy-revalidate"],

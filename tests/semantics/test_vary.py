@@ -34,6 +34,9 @@ NONE = Fields()
         pytest.param(["Vary: a, Host, X-Forwarded-Proto"], (b"a",), id="in-the-key-anyway"),
         pytest.param(["Vary: X-Forwarded-Host"], (), id="the-key-s-host"),
         pytest.param(["Vary: If-None-Match"], (), id="no-reader-s-condition"),
+        pytest.param(["Content-Encoding: br"], (b"accept-encoding",), id="coded-and-not-said-so"),
+        pytest.param(["Content-Encoding: gzip", "Vary: a"], (b"a", b"accept-encoding"), id="coded"),
+        pytest.param(["Content-Encoding: identity"], (), id="not-coded"),
         pytest.param(["Vary: Host, *"], None, id="what-is-in-the-key-and-star"),
     ],
 )

@@ -27,7 +27,7 @@ class LightProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_answered", "_deadline", "_ended", "_fast", "_loop", "_newcomer", "_paused", "_peers",
-        "_server", "_transport", "_unsent", "limits",
+        "_server", "_transport", "_unsent", "arriving", "limits",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -46,6 +46,8 @@ class LightProtocol(asyncio.Protocol):
         self._loop = loop
         self._fast = fast
         self._newcomer = newcomer
+        self.arriving = True
+        """There is no transport yet."""
         self._answered = self._ended = self._paused = False
         self._deadline = 0.0
         # With a client that has not taken all of what was sent.
@@ -53,6 +55,7 @@ class LightProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.arriving = False
         self._peers = self._fast.peers_of(self._transport)
         patience = FRESH_GRACE if self._server.draining else self.limits.header_timeout
         self._deadline = self._loop.time() + patience
@@ -150,11 +153,6 @@ class LightProtocol(asyncio.Protocol):
             self._deadline = now + (LINGER if self._ended else idle)
         elif now >= self._deadline:
             self._transport.close()
-
-    @property
-    def arriving(self) -> bool:
-        """There is no transport yet."""
-        return self._newcomer is not None
 
     def close_idle(self) -> bool:
         """Close the connection if it has had an answer and waits for nothing; whether it did."""

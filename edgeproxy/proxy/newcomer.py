@@ -88,6 +88,10 @@ class Newcomer:
             self.sock.send(answer, _NOW)
         self.sock.close()
 
+    def forsake(self) -> None:
+        """Close the connection without a word."""
+        self.sock.close()
+
     # -- the transport
 
     def write(self, data: bytes) -> None:

@@ -22,7 +22,7 @@ from edgeproxy.proxy.refused import Refused
 from edgeproxy.proxy.wire import CLOSING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from aiohttp.web_protocol import RequestHandler
 
@@ -96,32 +96,47 @@ class EdgeServer(web.Server):
             return EdgeProtocol(self, self._loop)
         return LightProtocol(self, self._loop, self.fast)
 
-    def take(self, sock: socket.SocketType, peer: Any) -> None:
-        """Take a connection without TLS that was just accepted from `peer`."""
+    def take(
+        self, sock: socket.SocketType, peer: Any, tls: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take a connection that was just accepted from `peer`; `tls`: what the event loop is told
+        where it begins with a handshake."""
         if self.fast is None:
-            self._arrive(sock, self())
+            self._arrive(sock, self(), tls)
             return
         patience = FRESH_GRACE if self.draining else self.limits.header_timeout
-        deadline = self._loop.time() + patience
-        newcomer = Newcomer(self, sock, peer, deadline)
+        newcomer = Newcomer(self, sock, peer, self._loop.time() + patience)
         client = address_of(peer)
         if self.crowd.has_room(client):
-            self._welcome(newcomer, self.fast)
+            self._welcome(newcomer, self.fast, tls)
         else:
             # Another of its connections may have ended before, and the event loop is yet to tell.
             self._unsure += 1
             self._loop.call_later(
-                _SETTLES_SECONDS, self._welcome_or_not, newcomer, client, self.fast
+                _SETTLES_SECONDS, self._welcome_or_not, newcomer, client, self.fast, tls
             )
 
-    def _welcome_or_not(self, newcomer: Newcomer, client: str, fast: FastPath) -> None:
+    def _welcome_or_not(
+        self, newcomer: Newcomer, client: str, fast: FastPath, tls: Mapping[str, Any] | None
+    ) -> None:
         self._unsure -= 1
         if self.crowd.has_room(client):
-            self._welcome(newcomer, fast)
+            self._welcome(newcomer, fast, tls)
+            return
+        answer = self.turned_away(newcomer)
+        if tls:
+            # To tell it, the edge would have to go through a handshake with whoever has too many.
+            newcomer.forsake()
         else:
-            newcomer.turn_away(self.turned_away(newcomer))
+            newcomer.turn_away(answer)
 
-    def _welcome(self, newcomer: Newcomer, fast: FastPath) -> None:
+    def _welcome(self, newcomer: Newcomer, fast: FastPath, tls: Mapping[str, Any] | None) -> None:
+        if tls:
+            # It counts from now on, however long it takes over the handshake.
+            protocol = LightProtocol(self, self._loop, fast)
+            self._enter(protocol, newcomer)
+            self._arrive(newcomer.sock, protocol, tls)
+            return
         greeted = None if self.draining else newcomer.greet(fast)
         if greeted is None:
             if self._waiting is None:
@@ -160,18 +175,28 @@ class EdgeServer(web.Server):
         protocol = LightProtocol(self, self._loop, fast, newcomer)
         # It counts from now on: its client may have had an answer, and come with another one.
         self._enter(protocol, newcomer)
-        self._arrive(newcomer.sock, protocol)
+        self._arrive(newcomer.sock, protocol, None)
 
-    def _arrive(self, sock: socket.SocketType, protocol: EdgeProtocol | LightProtocol) -> None:
+    def _arrive(
+        self,
+        sock: socket.SocketType,
+        protocol: EdgeProtocol | LightProtocol,
+        tls: Mapping[str, Any] | None,
+    ) -> None:
         full = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
         full.setblocking(False)
-        self._arriving[protocol] = self._loop.create_task(self._make_transport(full, protocol))
+        self._arriving[protocol] = self._loop.create_task(
+            self._make_transport(full, protocol, tls or {})
+        )
 
     async def _make_transport(
-        self, sock: socket.socket, protocol: EdgeProtocol | LightProtocol
+        self,
+        sock: socket.socket,
+        protocol: EdgeProtocol | LightProtocol,
+        tls: Mapping[str, Any],
     ) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, sock)
+            await self._loop.connect_accepted_socket(lambda: protocol, sock, **tls)
         except OSError:
             sock.close()
         finally:

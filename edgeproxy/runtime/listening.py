@@ -13,16 +13,12 @@ import logging
 import os
 import resource
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-
-from edgeproxy.runtime.sockets import BACKLOG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgeproxy.proxy.light import LightProtocol
-    from edgeproxy.proxy.protocol import EdgeProtocol
     from edgeproxy.proxy.server import EdgeServer
 
 log = logging.getLogger(__name__)
@@ -60,7 +56,7 @@ def file_limit() -> int:
 
 
 class Listening:
-    """A worker's listening sockets, each with what the event loop is told of its TLS."""
+    """A worker's listening sockets, each with what the event loop is told of its TLS, if any."""
 
     def __init__(
         self,
@@ -69,49 +65,32 @@ class Listening:
     ) -> None:
         self._server = server
         self._sockets = sockets
-        self._taking: list[asyncio.Server] = []
         self._pausing: asyncio.Task[None] | None = None
-        self._soon: asyncio.Handle | None = None
         self._told_at = -_CALM_SECONDS
         # At the last time that connections were taken, and how many those were.
         self._hits = self._taken = 0
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
-        for sock, options in self._sockets:
-            if not options:
-                sock.setblocking(False)
-                loop.add_reader(sock, self._accept, sock, int(sock.family), int(sock.type))
-                continue
-            # A copy: to stop taking connections means to close it.
-            copy = sock.dup()
-            try:
-                taking = await loop.create_server(
-                    self._connection, sock=copy, backlog=BACKLOG, **options
-                )
-            except BaseException:
-                copy.close()
-                raise
-            self._taking.append(taking)
+        for sock, tls in self._sockets:
+            sock.setblocking(False)
+            loop.add_reader(sock, self._accept, sock, int(sock.family), int(sock.type), tls)
 
     def close(self) -> None:
         """Take no more."""
-        if self._soon is not None:
-            self._soon.cancel()
         if self._pausing is not None:
             self._pausing.cancel()
         self._stop()
 
     def _stop(self) -> None:
         loop = asyncio.get_running_loop()
-        for sock, options in self._sockets:
-            if not options:
-                loop.remove_reader(sock)
-        while self._taking:
-            self._taking.pop().close()
+        for sock, _ in self._sockets:
+            loop.remove_reader(sock)
 
-    def _accept(self, listening: socket.socket, family: int, kind: int) -> None:
+    def _accept(
+        self, listening: socket.socket, family: int, kind: int, tls: Mapping[str, Any]
+    ) -> None:
         capacity = self._server.crowd.capacity
         hits, self._hits = self._hits, self._server.hits
         others = self._hits - hits - self._taken
@@ -134,45 +113,21 @@ class Listening:
             elif self._server.open_connections + 1 >= capacity.connections:
                 self._pause("connections-full")
             self._taken += 1
-            self._server.take(socket.SocketType(family, kind, 0, number), peer)
+            self._server.take(socket.SocketType(family, kind, 0, number), peer, tls)
             if self._pausing is not None:
                 return
 
-    def _connection(self) -> EdgeProtocol | LightProtocol:
-        why = self._short_of(1) if self._pausing is None else None
-        if why is not None and self._soon is None:
-            # Not now: uvloop has yet to note this connection with the server that made it, which it
-            # can't once that is closed.
-            self._soon = asyncio.get_running_loop().call_soon(self._pause_now, why)
-        return self._server()
-
-    def _pause_now(self, why: str) -> None:
-        self._soon = None
-        self._pause(why)
-
-    def _short_of(self, more: int) -> str | None:
-        """What there is not enough of once there are so many connections more."""
+    def _short_of(self) -> str | None:
+        """What there is not enough of for one more connection."""
         capacity = self._server.crowd.capacity
-        if self._server.open_connections + more >= capacity.connections:
+        if self._server.open_connections >= capacity.connections:
             return "connections-full"
-        # What pausing has given back, going on takes again before any connection gets some: a copy
-        # of each socket for TLS.
-        own = 0 if self._taking else sum(bool(options) for _, options in self._sockets)
-        if self._next_descriptor(own) >= capacity.files:
+        try:
+            number = os.dup(self._sockets[0][0].fileno())
+        except OSError:
             return "files-low"
-        return None
-
-    def _next_descriptor(self, own: int) -> int:
-        """The one that a connection would have, if so many were taken before it."""
-        with ExitStack() as taken:
-            number = 0
-            for _ in range(own + 1):
-                try:
-                    number = os.dup(self._sockets[0][0].fileno())
-                except OSError:
-                    return 1 << 31
-                taken.callback(os.close, number)
-        return number
+        os.close(number)
+        return "files-low" if number >= capacity.files else None
 
     def _pause(self, why: str) -> None:
         if self._pausing is not None:
@@ -189,10 +144,7 @@ class Listening:
             self._server.make_room()
             self._told_at = loop.time()
             await asyncio.sleep(_LOOK_SECONDS)
-            if self._short_of(0) is None:
-                try:
-                    await self.start()
-                    break
-                except OSError:
-                    self._stop()
+            if self._short_of() is None:
+                break
         self._pausing = None
+        self.start()

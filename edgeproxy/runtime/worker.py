@@ -162,7 +162,7 @@ class Worker:
         await admin.start()
         sockets = [(sock, _tls_options(tls, self._config)) for sock, tls in self._public()]
         self._listening = Listening(self._edge.server, sockets)
-        await self._listening.start()
+        self._listening.start()
         self._slot.set_ready(os.getpid())
         heart = asyncio.create_task(self._beat())
         tidying = asyncio.create_task(_give_memory_back())

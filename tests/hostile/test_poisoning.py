@@ -367,9 +367,7 @@ HTML = {"Content-Type": "text/html; charset=utf-8"}
     "name",
     ["/a.css", "/a.js?b", ";a.css", "%3Ba.css", "%2Fa.css", "/..%2fa.png", "%00a.css", "%23a.ico"],
 )
-@pytest.mark.parametrize(
-    "fields", [{}, {"Cache-Control": "max-age=60"}], ids=["unsaid", "max-age"]
-)
+@pytest.mark.parametrize("fields", [{}, {"Cache-Control": "max-age=60"}], ids=["unsaid", "max-age"])
 async def test_a_page_under_the_name_of_a_file_is_not_stored(
     edge: EdgeProcess, origin: ScriptedOrigin, target: str, name: str, fields: dict[str, str]
 ) -> None:

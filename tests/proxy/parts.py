@@ -252,7 +252,7 @@ async def running(
     await edge.start()
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as sock:
         listening = Listening(edge.server, [(sock, {})])
-        await listening.start()
+        listening.start()
         port = sock.getsockname()[1]
         try:
             yield ServedEdge(edge, settings, place, f"http://127.0.0.1:{port}", clock, records)

@@ -32,7 +32,7 @@ async def test_many_new_connections_leave_time_to_those_that_are(
         with socket.create_server(("127.0.0.1", 0), backlog=64) as sock:
             clients = [socket.create_connection(sock.getsockname()) for _ in range(40)]
             listening = Listening(server, [(sock, {})])
-            await listening.start()
+            listening.start()
             server.fast.hits += hits
             counts: list[int] = []
             # In each round of the event loop.

@@ -46,6 +46,8 @@ class Reload:
     generation: int = 0
     waiting: set[int] = field(default_factory=set)
     """The numbers of the workers that have not answered yet."""
+    refused: bool = False
+    """One of them keeps what it had."""
 
 
 @dataclass(frozen=True, slots=True)

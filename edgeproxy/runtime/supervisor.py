@@ -339,10 +339,13 @@ class Supervisor:
     def _note_reloaded(self, process: WorkerProcess, generation: int, refused: str | None) -> None:
         if refused is not None:
             log.error("worker %d keeps its configuration: %s", process.number, refused)
-        waiting = self._reload.waiting
-        if generation == self._reload.generation and process.number in waiting:
-            waiting.discard(process.number)
-            if not waiting:
+        reload = self._reload
+        if generation == reload.generation and process.number in reload.waiting:
+            reload.waiting.discard(process.number)
+            reload.refused = reload.refused or refused is not None
+            if not reload.waiting and reload.refused:
+                log.error("the configuration has been reloaded by some workers at most; try again")
+            elif not reload.waiting:
                 log.info("the configuration has been reloaded")
 
     # The end

@@ -374,7 +374,8 @@ async def test_a_page_under_the_name_of_a_file_is_not_stored(
     small = {"Host": "small.example"}  # where all has ten minutes
     bait = f"/{target.rpartition('/')[2]}{name}"
     origin.route(bait, Answer(200, HTML | fields, b"alice's"))
-    assert (await edge.get(bait, small)).cache_status["detail"] == "content-type"
+    detail = (await edge.get(bait, small)).cache_status["detail"]
+    assert str(detail).partition("; ")[0] == "content-type"
     origin.route(bait, Answer(200, HTML, b"bob's"))
     assert (await edge.get(bait, small)).text == "bob's"
 

@@ -500,7 +500,8 @@ async def test_when_the_only_reader_is_left_behind_it_is_given_up(
 async def test_a_body_that_finds_no_room_is_passed_on_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flight = Flight(Spool(tmp_path / "gone", 10), LARGE, EXPECTED, 0)
+    (tmp_path / "file").touch()
+    flight = Flight(Spool(tmp_path / "file" / "none", 10), LARGE, EXPECTED, 0)
     reader = Reader(flight)
     flight.announce(SHARED)
     for chunk in (b"0123456789", b"ABC", b"DEF"):

@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## run a small shop with the edge in front of it, and print w
 	@$(BIN)/edgeproxy demo
 
 test: $(INSTALLED_DEV) redis ## run the tests (JOBS=2 at a time)
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $$(($(JOBS) + 1))
 
 lint: $(INSTALLED_DEV) ## check style and formatting
 	$(BIN)/ruff check .

@@ -59,7 +59,8 @@ async def test_a_body_that_grows_too_large_is_refused(
     await edge.logged(f"POST {target} HTTP/1.1.* 413 ", stream="out")
     # What comes next is for a connection of its own, and for the origin, which has stored nothing.
     assert "hit" not in (await edge.get(target, {"Host": "shop.example"})).cache_status
-    await origin.quiet()
+    async with asyncio.timeout(PATIENCE):
+        await origin.complained("cut")
     assert [each.method for each in origin.requests_for(target)] == ["GET"]
     assert [each for each in origin.complaints if "cut" not in each] == []
     origin.complaints.clear()

@@ -194,6 +194,11 @@ class ScriptedOrigin:
         async with self._news:
             await self._news.wait_for(lambda: self.open_connections == 0)
 
+    async def complained(self, about: str) -> None:
+        """Wait for a complaint that says `about`."""
+        async with self._news:
+            await self._news.wait_for(lambda: any(about in each for each in self.complaints))
+
     async def start(self) -> None:
         """Listen; again on the same port after `stop_listening`."""
         self._server = await asyncio.start_server(

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 MAX_RANGES: Final = 16
 """The most ranges one request may ask for; a Range field with more is ignored (RFC 9110 17.15)."""
 
-# RFC 9110 15.3.7.2: a part's own lines take about so many bytes. Where more than a few are asked
-# for, those with less between them become one: it costs no more to send what is between, too.
-_OVERHEAD: Final = 80
-_FEW: Final = 4
+OVERHEAD: Final = 80
+"""Bytes that a part's own lines take, more or less: to send what lies between two ranges costs no
+more where that is less (RFC 9110 15.3.7.2)."""
+FEW: Final = 4
+"""So many ranges are sent as they were asked for; of more, those with less than `OVERHEAD` between
+them become one."""
 
 # RFC 9110 14.1.1: ranges-specifier = range-unit "=" range-set; the unit's case has no meaning.
 _BYTES: Final = re.compile(rb"bytes=", re.IGNORECASE)
@@ -79,7 +81,7 @@ def parse_ranges(value: bytes, length: int) -> tuple[ByteRange, ...] | Unsatisfi
                 ranges.append(ByteRange(first, min(last, length - 1)))
         else:
             return None
-    gap = _OVERHEAD if len(ranges) > _FEW else 1
+    gap = OVERHEAD if len(ranges) > FEW else 1
     return _coalesced(ranges, gap) if ranges else Unsatisfiable(b"bytes */%d" % length)
 
 

@@ -16,7 +16,7 @@ from edgeproxy.admin.dialects.varnish import purger
 from edgeproxy.admin.incoming import Incoming
 from edgeproxy.invalidation.patterns import PatternError, check_pattern, compiled
 from edgeproxy.semantics.fields import Fields
-from fuzz.edge import edge
+from fuzz.edge import FuzzedEdge, edge
 from fuzz.parts import event_loop, fields_of
 from tests.proxy.parts import edge_request
 
@@ -37,7 +37,8 @@ def check(data: bytes) -> None:
         incoming = _incoming(method.decode(), target, fields, body)
         for dialect in DIALECTS:
             if dialect.speaks(incoming.method, incoming.path):
-                reply = event_loop().run_until_complete(_said(dialect, incoming))
+                said = _said(dialect, incoming, edge())
+                reply = event_loop().run_until_complete(said)
                 assert reply.status != 500, reply
                 reply.content()
     _check_pattern(body.decode("utf-8", "replace"))
@@ -54,11 +55,10 @@ def _incoming(method: str, target: bytes, fields: Fields, body: bytes) -> Incomi
     return Incoming(method, path, query, headers, "192.0.2.1", read)
 
 
-async def _said(dialect: Dialect, incoming: Incoming) -> Reply:
+async def _said(dialect: Dialect, incoming: Incoming, made: FuzzedEdge) -> Reply:
     """The answer to a caller whose token is good for all."""
 
     async def called() -> tuple[Reply, Call]:
-        made = edge()
         route, parts = dialect.find(incoming.method, incoming.path)
         await dialect.credentials(incoming)
         options = getattr(made.config.admin.dialects, dialect.name)

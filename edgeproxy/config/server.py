@@ -350,7 +350,7 @@ class Limits(Section):
         examples=[2000],
     )
     miss_share: scalars.Fraction = Field(
-        default=0.15,
+        default=0.05,
         description="the part of a worker's processor time for all that is no fresh hit, as long "
         "as fresh hits would use the rest; 1: hits have no precedence",
         examples=[0.3],

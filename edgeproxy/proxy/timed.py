@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.web_protocol import RequestHandler
@@ -44,13 +45,13 @@ class TimedProtocol(RequestHandler):
         # What a slow client has yet to take of fast answers.
         self._unsent: Unsent | None = None
 
+    @abstractmethod
     def _refuse(self, refused: Refused) -> None:
         """Answer what is no request that a handler could answer, and end the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self, *, idle: bool = False) -> None:
         """Close the connection so that the client can read the last answer; `idle`: it has."""
-        raise NotImplementedError
 
     # -- for the client to take an answer
 

@@ -240,8 +240,12 @@ class Index:
         """The body of a response, unchecked; None where it is there no more."""
         with self.reading() as txn:
             if in_row(stored.body):
+                # What has taken its place since it was looked up has a body of its own.
                 value = txn.get(stored.id, db=self.rows)
-                return None if value is None else row_body(value)
+                with suppress(DamagedRow):
+                    if value is not None and read_row(stored.id, value).body.id == stored.body.id:
+                        return row_body(value)
+                return None
             body = txn.get(stored.body.id, db=self.bodies)
             return None if body is None else bytes(body)
 

@@ -359,6 +359,23 @@ async def test_losing_a_body_does_not_take_its_successor_along(
     assert tier.lookup(old.primary) == (new,)
 
 
+@pytest.mark.parametrize("size", [200, 20 * KIB])
+async def test_a_body_that_was_replaced_is_read_as_it_was_or_gone(
+    tier: SharedTier, size: int
+) -> None:
+    # The new one is as long, and under the same id: nothing but its body's id tells the two apart.
+    body, other = some_bytes(size), some_bytes(size)
+    old = await must_put(tier, response(), body)
+    new = await must_put(tier, response(), other)
+    assert tier.read_inline(old) in (body, None)
+    try:
+        assert await tier.read(old) == body
+    except BodyMissing as error:
+        assert "is gone" in str(error)
+    assert tier.lookup(old.primary) == (new,)
+    assert await tier.read(new) == other
+
+
 async def test_a_damaged_body_is_never_read_to_its_end(node: Node, tier: SharedTier) -> None:
     body = some_bytes(MIB + 700 * KIB)
     for whole in (True, False):

@@ -141,8 +141,8 @@ class Admission:
         """When the last hit was noticed."""
         # Looks at which something is still done for a request that has begun or ended.
         self._mixed = 0
-        # Of those that did not have to wait: how many there were since then.
-        self._entered, self._since = 0, -math.inf
+        # How many did not have to wait in this tick.
+        self._entered = 0
         self._let_in_at = 0.0
         self.at_once = _AtOnce(self)
 
@@ -158,16 +158,17 @@ class Admission:
         return len(self._line) + len(self._late)
 
     async def __aenter__(self) -> None:
-        if not self._line and self.has_room():
-            times = self._read_times()
-            room = self._room(times)
-            if times.at >= self._since + _TICK:
-                self._since, self._entered = times.at, 0
-            if self._entered < room:
-                self._entered += 1
-                self.enter()
-                return
+        if not self._line and self.has_room() and self._entered < self._room(self._read_times()):
+            if not self._entered:
+                # Timers wait for the event loop to look for hits, however long that takes.
+                asyncio.get_running_loop().call_later(_TICK, self._begin_tick)
+            self._entered += 1
+            self.enter()
+            return
         await self.wait()
+
+    def _begin_tick(self) -> None:
+        self._entered = 0
 
     def enter(self) -> None:
         """Be inside, whoever waits."""

@@ -85,6 +85,7 @@ class EdgeServer(web.Server):
         # Those that have no transport yet.
         self._waiting: Waiting | None = None
         self._unsure = 0
+        self._first_hits = 0
         self._arriving: dict[EdgeProtocol | LightProtocol, asyncio.Task[None]] = {}
         self._checking: asyncio.TimerHandle | None = None
         self._answering: set[asyncio.Task[None]] = set()
@@ -137,7 +138,7 @@ class EdgeServer(web.Server):
             self._enter(protocol, newcomer)
             self._arrive(newcomer.sock, protocol, tls)
             return
-        greeted = None if self.draining else newcomer.greet(fast)
+        greeted = None if self.draining else self._greet(newcomer, fast)
         if greeted is None:
             if self._waiting is None:
                 self._waiting = Waiting(self._loop, self._come)
@@ -151,9 +152,15 @@ class EdgeServer(web.Server):
         assert self.fast is not None
         assert self._waiting is not None
         self.closed(newcomer)
-        if self.draining or not newcomer.greet(self.fast):
+        if self.draining or not self._greet(newcomer, self.fast):
             self._waiting.forget(newcomer)
             self._hand_over(newcomer, self.fast)
+
+    def _greet(self, newcomer: Newcomer, fast: FastPath) -> bool | None:
+        before = fast.hits
+        greeted = newcomer.greet(fast)
+        self._first_hits += fast.hits - before
+        return greeted
 
     def gone(self, newcomer: Newcomer) -> None:
         """One who is waited for is about to be closed."""
@@ -209,6 +216,11 @@ class EdgeServer(web.Server):
     def hits(self) -> int:
         """How many fresh hits there have been of the fast path."""
         return 0 if self.fast is None else self.fast.hits
+
+    @property
+    def later_hits(self) -> int:
+        """How many of them were not the first thing on a connection."""
+        return self.hits - self._first_hits
 
     @property
     def open_connections(self) -> int:

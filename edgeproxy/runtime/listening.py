@@ -13,7 +13,9 @@ import logging
 import os
 import resource
 import socket
+import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 16
 """Connections that are taken before others of the event loop have their turn."""
-_BESIDE_HITS: Final = 4
-"""The same where there are hits of other connections, each of which takes a fourth of what a hit of
-a new one does."""
-_MANY_HITS: Final = 24
-"""Of others, since connections were taken the last time."""
+_HITS_FOR_ONE: Final = 20
+_HITS_FOR_HANDSHAKE: Final = 80
+"""Of other connections, while there are any at each look, for each new connection, and for each
+that begins with TLS: it takes as much of the processor as a fourth of them or so."""
+_LEAST_OFTEN: Final = 0.002
+"""Seconds for each of those that are taken whatever hits there are."""
 _WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What accept(2) fails with for want of something that others have."""
 _LOOK_SECONDS: Final = 0.05
@@ -55,6 +58,43 @@ def file_limit() -> int:
     return most if most != resource.RLIM_INFINITY else 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one look at a listening socket, of many, came to."""
+
+    at: float = 0.0
+    """When a connection was taken the last time, in seconds."""
+    hits: int = 0
+    """On connections that had been taken before, until now."""
+    saved: int = 0
+    """Those of them that no connection was taken for yet."""
+
+    def next(self, now: float, hits: int, price: int) -> tuple[int, Turn]:
+        """How many connections may be taken at the next look, at `price` hits each."""
+        if hits == self.hits:
+            # An event loop that has nothing but connections to see to goes on with them.
+            return _AT_ONCE, Turn(now, hits)
+        saved = self.saved + hits - self.hits
+        room = max(saved // price, int((now - self.at) / _LEAST_OFTEN))
+        if not room:
+            return 0, Turn(self.at, hits, saved)
+        return min(room, _AT_ONCE), Turn(now, hits, saved % price)
+
+
+@dataclass(slots=True)
+class _Door:
+    sock: socket.socket
+    family: int
+    kind: int
+    tls: Mapping[str, Any]
+    """What the event loop is told of its TLS, if any."""
+    turn: Turn = field(default_factory=Turn)
+
+    @property
+    def price(self) -> int:
+        return _HITS_FOR_HANDSHAKE if self.tls else _HITS_FOR_ONE
+
+
 class Listening:
     """A worker's listening sockets, each with what the event loop is told of its TLS, if any."""
 
@@ -64,18 +104,16 @@ class Listening:
         sockets: Sequence[tuple[socket.socket, Mapping[str, Any]]],
     ) -> None:
         self._server = server
-        self._sockets = sockets
+        self._doors = [_Door(sock, int(sock.family), int(sock.type), tls) for sock, tls in sockets]
         self._pausing: asyncio.Task[None] | None = None
         self._told_at = -_CALM_SECONDS
-        # At the last time that connections were taken, and how many those were.
-        self._hits = self._taken = 0
 
     def start(self) -> None:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
-        for sock, tls in self._sockets:
-            sock.setblocking(False)
-            loop.add_reader(sock, self._accept, sock, int(sock.family), int(sock.type), tls)
+        for door in self._doors:
+            door.sock.setblocking(False)
+            loop.add_reader(door.sock, self._accept, door)
 
     def close(self) -> None:
         """Take no more."""
@@ -85,20 +123,17 @@ class Listening:
 
     def _stop(self) -> None:
         loop = asyncio.get_running_loop()
-        for sock, _ in self._sockets:
-            loop.remove_reader(sock)
+        for door in self._doors:
+            loop.remove_reader(door.sock)
 
-    def _accept(
-        self, listening: socket.socket, family: int, kind: int, tls: Mapping[str, Any]
-    ) -> None:
+    def _accept(self, door: _Door) -> None:
         capacity = self._server.crowd.capacity
-        hits, self._hits = self._hits, self._server.hits
-        others = self._hits - hits - self._taken
-        self._taken = 0
-        for _ in range(_AT_ONCE if others < _MANY_HITS else _BESIDE_HITS):
+        now = time.monotonic()
+        room, door.turn = door.turn.next(now, self._server.later_hits, door.price)
+        for _ in range(room):
             try:
                 # What `accept` does besides costs as much as half an answer.
-                number, peer = listening._accept()  # type: ignore[attr-defined]
+                number, peer = door.sock._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as error:
@@ -112,8 +147,8 @@ class Listening:
                 self._pause("files-low")
             elif self._server.open_connections + 1 >= capacity.connections:
                 self._pause("connections-full")
-            self._taken += 1
-            self._server.take(socket.SocketType(family, kind, 0, number), peer, tls)
+            sock = socket.SocketType(door.family, door.kind, 0, number)
+            self._server.take(sock, peer, door.tls)
             if self._pausing is not None:
                 return
 
@@ -123,7 +158,7 @@ class Listening:
         if self._server.open_connections >= capacity.connections:
             return "connections-full"
         try:
-            number = os.dup(self._sockets[0][0].fileno())
+            number = os.dup(self._doors[0].sock.fileno())
         except OSError:
             return "files-low"
         os.close(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +217,11 @@ async def test_what_the_machine_does_besides_leaves_them_nothing() -> None:
     await machine.stop()
 
 
-async def test_without_hits_nobody_waits_for_them() -> None:
-    entrance = an_admission()
+@pytest.mark.parametrize("slowness", [0.0, 0.1])
+async def test_without_hits_nobody_waits_for_them(slowness: float) -> None:
+    now = itertools.count()
+    # However long each of them takes before the next one asks.
+    entrance = Admission(Limits(), lambda: 0, lambda: Times(next(now) * slowness, 0.0, 0.0))
     requests = [Request(entrance) for _ in range(5 * AT_ONCE)]
     await asyncio.sleep(0)
     # No more than a few before the event loop can see a hit.

@@ -320,6 +320,12 @@ class Limits(Section):
     keepalive_timeout: scalars.Timeout = Field(
         default=75.0, description="how long a connection may idle between requests"
     )
+    hang_timeout: scalars.Timeout = Field(
+        default=30.0,
+        description="how long a worker's event loop may stand still; then the worker is killed, "
+        "and another one takes its place",
+        examples=["2m"],
+    )
     drain_timeout: scalars.Timeout = Field(
         default=30.0, description="how long requests in flight may take to end at a shutdown"
     )

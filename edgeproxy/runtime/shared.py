@@ -55,6 +55,11 @@ class WorkerSlot:
         return self._words[_PID]
 
     @property
+    def heartbeat(self) -> int:
+        """The worker's last heartbeat, on the monotonic clock in nanoseconds."""
+        return self._words[_HEARTBEAT]
+
+    @property
     def in_flight(self) -> int:
         """Requests that the worker is answering, as of its last heartbeat."""
         return self._words[_IN_FLIGHT]
@@ -82,7 +87,7 @@ class WorkerSlot:
 
     def accepts(self) -> bool:
         """True when the worker is ready and its event loop has turned in the last 5 seconds."""
-        late = time.monotonic_ns() - self._words[_HEARTBEAT]
+        late = time.monotonic_ns() - self.heartbeat
         return self._words[_READY] == 1 and late < _LATE_NANOSECONDS
 
     def clear(self) -> None:

@@ -29,6 +29,7 @@ from edgeproxy.runtime.process import SIGNALS, Crashes, WorkerProcess, end_in_wo
 from edgeproxy.runtime.settings import reloaded
 from edgeproxy.runtime.shared import SharedBlock
 from edgeproxy.runtime.tls import CertificateRefused, load_certificates
+from edgeproxy.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +90,7 @@ class Supervisor:
         self._was_ready = False
         self._reload = Reload()
         self._crashes = Crashes()
+        self._watchdog = Watchdog(self._block.slots)
         self._renewal: Renewal | None = None
         self._renewed_at = -_RENEWAL_PAUSE_SECONDS
         self._kill_at: float | None = None
@@ -109,6 +111,7 @@ class Supervisor:
             while self._signals:
                 self._obey(self._signals.popleft())
             self._reap()
+            self._kill_hung()
             self._kill_late()
         return 1 if self._hopeless else 0
 
@@ -116,12 +119,11 @@ class Supervisor:
     def _processes(self) -> list[WorkerProcess]:
         return [post.process for post in self._posts if post.process]
 
-    def _timeout(self) -> float | None:
+    def _timeout(self) -> float:
         """Seconds until something is due, whatever else happens."""
         due = [post.due for post in self._posts if post.due is not None]
-        if self._late_at is not None:
-            due = [self._late_at]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        due = [*due, self._watchdog.due] if self._late_at is None else [self._late_at]
+        return max(0.0, min(due) - time.monotonic())
 
     # Signals
 
@@ -250,6 +252,14 @@ class Supervisor:
             self._note_reloaded(process, self._reload.generation, None)
         if self._renewal is not None and not self._processes:
             self._renew(self._renewal)
+
+    def _kill_hung(self) -> None:
+        if self._late_at is not None:
+            return
+        ready = [process for process in self._processes if process.ready]
+        for process in self._watchdog.hung(ready, self._config.limits.hang_timeout):
+            log.error("worker %d (pid %d) hangs and is killed", process.number, process.pid)
+            os.kill(process.pid, signal.SIGKILL)
 
     def _clear_away(self, process: WorkerProcess) -> None:
         """Whatever a worker that has ended left behind."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import signal
 import ssl
 import stat
@@ -18,6 +19,11 @@ from tests.kit.ports import PortLease
 from tests.runtime.test_tls import AUTHORITY, issue
 
 PASS = {"Cache-Control": "no-store"}
+
+
+def _with_tls(address: str, pair: tuple[Path, Path]) -> dict[str, object]:
+    named = [{"cert": str(pair[0]), "key": str(pair[1])}]
+    return {"listen": [{"address": address, "tls": {"certificates": named}}]}
 
 
 @pytest.fixture
@@ -137,6 +143,41 @@ async def test_connections_that_wait_for_a_dead_worker_get_to_its_successor(
     for connection in waiting:
         assert (await connection.response()).body == b"page"
         await connection.close()
+
+
+async def test_one_that_hangs_is_killed_and_what_waits_for_it_answered(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    edge = await start_edge(origin_with_pages, workers=2, config={"limits": {"hang_timeout": "2s"}})
+    hanging, other = edge.pids()
+    os.kill(hanging, signal.SIGSTOP)
+    waiting = [await edge.connect() for _ in range(20)]  # enough to reach both
+    for connection in waiting:
+        await connection.request("GET", "/")
+    for connection in waiting:
+        assert (await connection.response()).body == b"page"
+        await connection.close()
+    await edge.logged(rf"worker \d \(pid {hanging}\) hangs and is killed")
+    await edge.ready()
+    pids = edge.pids()
+    assert len(pids) == 2
+    assert hanging not in pids
+    assert other in pids
+
+
+async def test_workers_that_are_halted_with_their_supervisor_do_not_hang(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    edge = await start_edge(origin_with_pages, workers=2, config={"limits": {"hang_timeout": "2s"}})
+    workers = edge.pids()
+    for pid in (edge.pid, *workers):
+        os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(2.5)
+    for pid in (edge.pid, *workers):
+        os.kill(pid, signal.SIGCONT)
+    await asyncio.sleep(1.5)
+    assert edge.pids() == workers
+    assert "hangs" not in edge.log
 
 
 async def test_one_that_keeps_dying_is_not_replaced_in_a_hurry(
@@ -306,15 +347,10 @@ async def test_tls_and_its_certificates_are_reloaded(
     first, second = issue(tmp_path, "first.test"), issue(tmp_path, "second.test")
     with PortLease() as lease:
         address = f"127.0.0.1:{lease.port}"
-
-        def listeners(*pairs: tuple[Path, Path]) -> dict[str, object]:
-            named = [{"cert": str(cert), "key": str(key)} for cert, key in pairs]
-            return {"listen": [{"address": address, "tls": {"certificates": named}}]}
-
-        edge = await start_edge(origin_with_pages, workers=2, config=listeners(first))
+        edge = await start_edge(origin_with_pages, workers=2, config=_with_tls(address, first))
         await edge.logged(f"^listening on https://{address}$")
         assert await _served(address, "first.test") == "first.test"
-        edge.write_config(listeners(second))
+        edge.write_config(_with_tls(address, second))
         edge.signal(signal.SIGHUP)
         await edge.logged("the configuration has been reloaded")
         for _ in range(10):
@@ -323,6 +359,24 @@ async def test_tls_and_its_certificates_are_reloaded(
         edge.signal(signal.SIGHUP)
         await edge.logged(rf"listen\[0\].tls.certificates\[0\]: certificate {second[0]} with key")
         assert await _served(address, "second.test") == "second.test"
+
+
+async def test_a_worker_that_can_not_take_the_new_configuration_is_told_of(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge, tmp_path: Path
+) -> None:
+    with PortLease() as lease:
+        config = _with_tls(f"127.0.0.1:{lease.port}", issue(tmp_path, "first.test"))
+        edge = await start_edge(origin_with_pages, workers=2, config=config)
+        pid = edge.pids()[0]
+        files = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        # It can open nothing, and so read no certificate.
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, files[1]))
+        edge.signal(signal.SIGHUP)
+        await edge.logged(r"worker \d keeps its configuration: listen\[0\]\.tls\.certificates")
+        await edge.logged("the configuration has been reloaded by some workers at most; try again")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, files)
+        edge.signal(signal.SIGHUP)
+        await edge.logged("the configuration has been reloaded$")
 
 
 async def test_nothing_can_be_reloaded_without_a_file(

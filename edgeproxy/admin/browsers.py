@@ -8,7 +8,7 @@ from aiohttp import web
 
 from edgeproxy.admin.problems import Problem
 from edgeproxy.admin.state import STATE
-from edgeproxy.semantics.target import split_authority
+from edgeproxy.semantics.target import split_absolute, split_authority
 
 if TYPE_CHECKING:
     from edgeproxy.admin.state import AdminState
@@ -49,8 +49,7 @@ def _refusal(request: web.Request, state: AdminState) -> Problem | None:
     purges = request.method == "PURGE" and state.edge.sites.find(host or "") is not None
     named = [] if host is None or purges else [host]
     if not request.raw_path.startswith(("/", "*")) and not purges:
-        # RFC 9112 3.2.2: as to a proxy, scheme and authority first.
-        named.append(request.raw_path.partition("://")[2].partition("/")[0])
+        named.append(split_absolute(request.raw_path)[0])
     for name in named:
         if split_authority(name) is None or not state.config.admin.allows_host(name):
             # A page whose name was made to point here (DNS rebinding) calls by that name.

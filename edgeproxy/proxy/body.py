@@ -9,6 +9,7 @@ from aiohttp.web_protocol import PayloadAccessError
 
 from edgeproxy.proxy.errors import EdgeError
 from edgeproxy.proxy.pace import Pace
+from edgeproxy.semantics.fields import decimal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +36,7 @@ class RequestBodyTooLarge(EdgeError):
 def content_length(request: Incoming) -> int | None:
     """The length that the request's Content-Length gives; None where there is none."""
     value = request.fields.get(b"content-length")
-    return None if value is None else int(value.lstrip(b"0") or b"0")
+    return None if value is None else decimal(value)
 
 
 async def request_body(request: Incoming) -> AsyncIterator[bytes]:

@@ -34,7 +34,7 @@ from edgeproxy.proxy.in_flight import InFlight, RememberedTargets
 from edgeproxy.proxy.incomplete import Incomplete
 from edgeproxy.proxy.intake import Intake
 from edgeproxy.proxy.keeping import Keeping
-from edgeproxy.proxy.lookup import Lookup
+from edgeproxy.proxy.lookup import Lookup, freshness_of
 from edgeproxy.proxy.memo import RefreshBackoff, UncacheableKeys
 from edgeproxy.proxy.origins.checks import Checks
 from edgeproxy.proxy.origins.health import Verdicts
@@ -50,7 +50,6 @@ from edgeproxy.proxy.serving import Serving
 from edgeproxy.proxy.sharing import Sharing
 from edgeproxy.proxy.tally import Tally
 from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.key import cache_key
 
 if TYPE_CHECKING:
@@ -380,13 +379,6 @@ class Edge:
         fields = Fields(stored.fields)
         if b"etag" in fields or b"last-modified" in fields:
             return False
-        freshness = assess_freshness(
-            stored.status,
-            fields,
-            stored.request_time,
-            stored.response_time,
-            policy.freshness,
-            stored.stepped,
-        )
+        freshness = freshness_of(stored, fields, policy)
         grace = max(freshness.stale_while_revalidate, freshness.stale_if_error)
         return freshness.ttl(self._clock()) + grace < 0

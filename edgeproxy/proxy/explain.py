@@ -18,9 +18,9 @@ from edgeproxy.proxy.decide import (
     Validity,
     decide,
 )
+from edgeproxy.proxy.lookup import freshness_of
 from edgeproxy.semantics.cache_control import parse_cache_control
 from edgeproxy.semantics.fields import Fields
-from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.tags import is_group
 from edgeproxy.semantics.url_hash import url_hash
 
@@ -86,14 +86,7 @@ def explain(
 ) -> Explanation:
     """What would become of a request that `stored` matches, at `now`."""
     fields = Fields(stored.fields)
-    freshness = assess_freshness(
-        stored.status,
-        fields,
-        stored.request_time,
-        stored.response_time,
-        policy.freshness,
-        stored.stepped,
-    )
+    freshness = freshness_of(stored, fields, policy)
     invalidated = verdict.position if verdict.standing is Standing.INVALIDATED else 0
     invalidated = max(invalidated, stored.invalidated)
     if verdict.standing is Standing.DELETED:

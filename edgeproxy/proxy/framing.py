@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from aiohttp import hdrs
 
 from edgeproxy.proxy.refused import Refused
+from edgeproxy.semantics.fields import decimal
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -247,8 +248,7 @@ def body_framing(message: RawRequestMessage, max_bytes: int = 0) -> LengthBody |
         if coding.strip(" \t").lower() != "chunked":
             raise Refused(501, "transfer-encoding-unknown")
         return ChunkedBody(most)
-    # However many zeros stand before it: int() takes only so many, the parser all that there are.
-    length = int(message.headers.get(hdrs.CONTENT_LENGTH, "").lstrip("0") or "0")
+    length = decimal(message.headers.get(hdrs.CONTENT_LENGTH, "").encode("ascii"))
     if length > most:
         raise BodyTooLarge
     return LengthBody(length) if length else None

@@ -72,6 +72,18 @@ def recency(stored: StoredResponse, fields: Fields) -> tuple[float, int, float]:
     return date_value(fields, stored.response_time), *newness(stored)
 
 
+def freshness_of(stored: StoredResponse, fields: Fields, policy: SitePolicy) -> Freshness:
+    """The freshness of a stored response under the policy of its site; `fields` are its own."""
+    return assess_freshness(
+        stored.status,
+        fields,
+        stored.request_time,
+        stored.response_time,
+        policy.freshness,
+        stored.stepped,
+    )
+
+
 class Lookup:
     """The two tiers, seen as one."""
 
@@ -214,14 +226,7 @@ class Lookup:
         `checked`: the journal position up to which `stored.invalidated` is known to be right.
         """
         fields = Fields(stored.fields)
-        freshness = assess_freshness(
-            stored.status,
-            fields,
-            stored.request_time,
-            stored.response_time,
-            policy.freshness,
-            stored.stepped,
-        )
+        freshness = freshness_of(stored, fields, policy)
         validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
         return Found(stored, fields, freshness, validity, None, checked)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from edgeproxy.proxy.errors import OriginProtocolError
 from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.fields import Fields, is_token
+from edgeproxy.semantics.fields import Fields, decimal, is_token
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
@@ -112,5 +112,4 @@ def _is_chunked(fields: Fields, message: RawResponseMessage) -> bool:
 def _content_length(value: bytes | None, status: int) -> int | None:
     if value is None or status < 200 or status == 204:
         return None
-    # However many zeros stand before it: int() takes only so many, the parser all that there are.
-    return int(value.lstrip(b"0") or b"0")
+    return decimal(value)

@@ -186,6 +186,12 @@ def is_token(value: bytes) -> bool:
     return bool(value) and not value.translate(None, TCHAR)
 
 
+def decimal(digits: bytes) -> int:
+    """The number that a value of digits gives, however many zeros stand before it: `int` alone
+    reads only so many."""
+    return int(digits.lstrip(b"0") or b"0")
+
+
 def unquote(value: bytes) -> bytes | None:
     """What a quoted-string (RFC 9110 5.6.4) says; None if `value` is not exactly one."""
     match = _QUOTED_STRING.fullmatch(value)

@@ -66,6 +66,13 @@ def _split(authority: str) -> tuple[str, int | None] | None:
     return host, port
 
 
+def split_absolute(target: str) -> tuple[str, str]:
+    """The authority and the origin form of a target in absolute form (RFC 9112 3.2.2), both of them
+    as they stand there."""
+    authority, _, rest = target.partition("://")[2].partition("/")
+    return authority, "/" + rest
+
+
 def read_target(
     method: bytes, target: bytes, host_fields: tuple[bytes, ...], *, host_required: bool = True
 ) -> RequestTarget:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeproxy.semantics.fields import Fields, is_token, list_members, split_unquoted, unquote
+from edgeproxy.semantics.fields import (
+    Fields,
+    decimal,
+    is_token,
+    list_members,
+    split_unquoted,
+    unquote,
+)
 from tests.semantics.build import checked, field_values, fields, lines_of, tokens
 
 SAMPLE = fields("Via: 1.1 a", "X-Tag: one", "via: 1.0 b", "Empty:")
@@ -104,6 +111,14 @@ def test_splitting_loses_nothing_but_separators_and_whitespace(
 )
 def test_is_token(value: bytes, expected: bool) -> None:
     assert is_token(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("digits", "number"),
+    [(b"", 0), (b"0", 0), (b"10", 10), (b"007", 7), (b"0" * 10_000, 0), (b"0" * 10_000 + b"9", 9)],
+)
+def test_decimal(digits: bytes, number: int) -> None:
+    assert decimal(digits) == number
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeproxy.semantics.errors import BadRequest
-from edgeproxy.semantics.target import Form, read_target, split_authority
+from edgeproxy.semantics.target import Form, read_target, split_absolute, split_authority
 from tests.semantics.build import checked
 
 HOST = (b"Shop.example:8080",)
@@ -39,6 +39,19 @@ def test_forms(
     found = read_target(method, target, HOST)
     assert (found.authority, found.path_and_query, found.form) == (authority, path_and_query, form)
     assert found.host == authority.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "authority", "origin_form"),
+    [
+        ("http://shop.example:80/a//b?c=http://d/e", "shop.example:80", "/a//b?c=http://d/e"),
+        ("http://shop.example", "shop.example", "/"),
+        ("http:///a", "", "/a"),
+        ("shop.example:80", "", "/"),
+    ],
+)
+def test_absolute_forms_are_split(target: str, authority: str, origin_form: str) -> None:
+    assert split_absolute(target) == (authority, origin_form)
 
 
 @pytest.mark.parametrize(

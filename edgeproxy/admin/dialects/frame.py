@@ -16,6 +16,7 @@ from edgeproxy.admin.incoming import Incoming
 from edgeproxy.admin.refusals import Refused, Why, refusal_of
 from edgeproxy.admin.state import STATE
 from edgeproxy.config.addresses import normal_host
+from edgeproxy.semantics.target import split_absolute
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -67,8 +68,7 @@ def incoming_of(request: web.Request) -> Incoming:
 
     target = request.raw_path
     if not target.startswith("/"):
-        # RFC 9112 3.2.2: as to a proxy, scheme and authority first.
-        target = "/" + target.partition("://")[2].partition("/")[2]
+        target = split_absolute(target)[1]
     path, _, query = target.partition("?")
     return Incoming(request.method, path, query, request.headers, request.remote or "", read)
 

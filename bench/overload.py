@@ -49,7 +49,8 @@ PAGES = 200
 HIT_CONNECTIONS = 128
 ORIGIN_CONNECTIONS = 4096
 SETTLES = 1.0
-"""Seconds until a flood is at its height; and until it is over, once it has been halted."""
+"""Seconds until a flood and hits have found their shares, or until what a flood has asked for is
+over, once it has been halted."""
 _LUA = """
 local prefix, method, count = "%s", "%s", %d
 local seed = %d
@@ -260,7 +261,9 @@ class Bench:
         seconds = self._turns * 2 * (self._seconds + 2 * SETTLES)
         running = Wrk(edge, folder, flood, seconds, self._other, beside=True)
         for _ in range(self._turns):
-            time.sleep(SETTLES)
+            # The flood is at its height soon, and what it brought in while there were no hits is
+            # over.
+            Wrk(edge, folder, HITS, SETTLES, self._other).end()
             beside = self._hits(edge, folder, HITS)
             running.halt()
             # What it has asked for is answered, until nobody reads the answers.

@@ -22,6 +22,7 @@ from edgeproxy.invalidation.sweeper import Sweeper, settle_if_empty
 from edgeproxy.invalidation.view import JournalView
 from edgeproxy.proxy.access import refused_record
 from edgeproxy.proxy.admission import Admission
+from edgeproxy.proxy.arrivals import Arrivals
 from edgeproxy.proxy.claims import Claims
 from edgeproxy.proxy.crowd import capacity
 from edgeproxy.proxy.explain import Explanation, explain
@@ -181,7 +182,7 @@ class Edge:
         serving = Serving(self.tier, lookup, clock, memory_object, self.tally)
         times = ProcessorTime()
         self._closing.callback(times.close)
-        self._admission = Admission(config.limits, lambda: self.server.hits, times.read)
+        self._admission = Admission(config.limits, lambda: self._fast.hits, times.read)
         self._handler = Handler(
             HandlerParts(
                 clock=clock,
@@ -236,6 +237,7 @@ class Edge:
         )
         self._configure_fast()
         self.server.fast = self._fast
+        self.arrivals = Arrivals(self.server, self._fast)
         sweeper = Sweeper(
             self.tier,
             journal,
@@ -285,6 +287,7 @@ class Edge:
     async def close(self) -> None:
         """Give up what is in flight, and close the store."""
         if hasattr(self, "server"):
+            self.arrivals.close()
             await self.server.shutdown()
             working = [task for task in (self._sweeping, self._compacting) if task is not None]
             for task in working:

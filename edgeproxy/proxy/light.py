@@ -57,8 +57,7 @@ class LightProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.arriving = False
         self._peers = self._fast.peers_of(self._transport)
-        patience = FRESH_GRACE if self._server.draining else self.limits.header_timeout
-        self._deadline = self._loop.time() + patience
+        self._deadline = self._loop.time() + self._server.patience
         if not self._server.opened(self, self._transport):
             self._turn_away()
         elif self._newcomer is not None:

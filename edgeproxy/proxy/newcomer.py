@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from edgeproxy.proxy.arrivals import Arrivals
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath
-    from edgeproxy.proxy.server import EdgeServer
 
 _READ_BYTES: Final = 16 * 1024
 _NOW: Final = socket.MSG_DONTWAIT
@@ -33,17 +33,17 @@ class Newcomer:
     """
 
     __slots__ = (
-        "_peer", "_server", "answered", "deadline", "ended", "known", "rest", "sock", "unsent",
+        "_arrivals", "_peer", "answered", "deadline", "ended", "known", "rest", "sock", "unsent",
     )  # fmt: skip
 
     def __init__(
-        self, server: EdgeServer, sock: socket.SocketType, peer: Any, deadline: float
+        self, arrivals: Arrivals, sock: socket.SocketType, peer: Any, deadline: float
     ) -> None:
         """`peer` is the client's address as `accept` gave it; its first request is due at
         `deadline`, by the event loop's clock."""
         self.sock = sock
         self.deadline = deadline
-        self._server = server
+        self._arrivals = arrivals
         self._peer = peer
         self.answered = False
         """It has had an answer."""
@@ -136,7 +136,7 @@ class Newcomer:
 
     def begin_drain(self) -> None:
         """It may ask once first."""
-        self.deadline = min(self.deadline, self._server.fresh_until())
+        self.deadline = min(self.deadline, self._arrivals.fresh_until())
 
     def abort(self) -> None:
         """Break it off."""
@@ -144,7 +144,7 @@ class Newcomer:
         self._close()
 
     def _close(self) -> None:
-        self._server.gone(self)
+        self._arrivals.gone(self)
         self.sock.close()
 
 
@@ -174,9 +174,10 @@ class Waiting:
         self._poll.unregister(newcomer.sock)
 
     def close(self) -> None:
-        """Wait for nobody any more."""
-        self._loop.remove_reader(self._poll.fileno())
-        self._poll.close()
+        """Wait for nobody any more; may be called again."""
+        if not self._poll.closed:
+            self._loop.remove_reader(self._poll.fileno())
+            self._poll.close()
 
     def _look(self) -> None:
         for number, _ in self._poll.poll(0):

@@ -122,7 +122,7 @@ class EdgeProtocol(TimedProtocol):
         if transport.get_extra_info("sslcontext") is not None:
             # By itself it keeps half a megabyte for each client that does not read.
             cast("asyncio.Transport", transport).set_write_buffer_limits(TLS_PIECE)
-        self._await_first(FRESH_GRACE if self._server.draining else self.limits.header_timeout)
+        self._await_first(self._server.patience)
 
     def continue_after(self, *, answered: bool, head_within: float) -> None:
         """Go on with a connection that is not new: whether it had an answer, and how many seconds

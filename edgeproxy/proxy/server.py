@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
@@ -15,20 +14,20 @@ from aiohttp.http import HttpRequestParser
 from edgeproxy.proxy.crowd import Capacity, Crowd
 from edgeproxy.proxy.incoming import Incoming
 from edgeproxy.proxy.intake import address_of
-from edgeproxy.proxy.light import LightProtocol
-from edgeproxy.proxy.newcomer import Newcomer, Waiting
 from edgeproxy.proxy.protocol import FRESH_GRACE, EdgeProtocol
 from edgeproxy.proxy.refused import Refused
 from edgeproxy.proxy.wire import CLOSING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from aiohttp.web_protocol import RequestHandler
 
     from edgeproxy.config.server import Limits
     from edgeproxy.proxy.deciding import Unanswered
     from edgeproxy.proxy.fast import FastPath
+    from edgeproxy.proxy.light import LightProtocol
+    from edgeproxy.proxy.newcomer import Newcomer
     from edgeproxy.proxy.tally import Tally
     from edgeproxy.proxy.wire import Reply
 
@@ -43,7 +42,6 @@ if HttpRequestParser.__module__ != "aiohttp._http_parser":
 log = logging.getLogger(__name__)
 
 _UNLIMITED = Capacity(connections=1 << 31, per_client=0, local_too=False, files=1 << 31)
-_SETTLES_SECONDS = 0.01
 _LOGGED_LINE = 8192
 """Bytes of the start line of a refused request that the log is told."""
 _ROOM_SHARE = 16
@@ -82,91 +80,18 @@ class EdgeServer(web.Server):
         # With the client's address, in the order in which they came.
         self._open: dict[_Connection, str] = {}
         self._light: set[LightProtocol | Newcomer] = set()
-        # Those that have no transport yet.
-        self._waiting: Waiting | None = None
-        self._unsure = 0
-        self._first_hits = 0
-        self._arriving: dict[EdgeProtocol | LightProtocol, asyncio.Task[None]] = {}
         self._checking: asyncio.TimerHandle | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    def __call__(self) -> EdgeProtocol | LightProtocol:  # type: ignore[override]
-        if self.fast is None:
-            return EdgeProtocol(self, self._loop)
-        return LightProtocol(self, self._loop, self.fast)
+    def __call__(self) -> EdgeProtocol:
+        return EdgeProtocol(self, self._loop)
 
-    def take(
-        self, sock: socket.SocketType, peer: Any, tls: Mapping[str, Any] | None = None
-    ) -> None:
-        """Take a connection that was just accepted from `peer`; `tls`: what the event loop is told
-        where it begins with a handshake."""
-        if self.fast is None:
-            self._arrive(sock, self(), tls)
-            return
-        patience = FRESH_GRACE if self.draining else self.limits.header_timeout
-        newcomer = Newcomer(self, sock, peer, self._loop.time() + patience)
-        client = address_of(peer)
-        if self.crowd.has_room(client):
-            self._welcome(newcomer, self.fast, tls)
-        else:
-            # Another of its connections may have ended before, and the event loop is yet to tell.
-            self._unsure += 1
-            self._loop.call_later(
-                _SETTLES_SECONDS, self._welcome_or_not, newcomer, client, self.fast, tls
-            )
-
-    def _welcome_or_not(
-        self, newcomer: Newcomer, client: str, fast: FastPath, tls: Mapping[str, Any] | None
-    ) -> None:
-        self._unsure -= 1
-        if self.crowd.has_room(client):
-            self._welcome(newcomer, fast, tls)
-            return
-        answer = self.turned_away(newcomer)
-        if tls:
-            # To tell it, the edge would have to go through a handshake with whoever has too many.
-            newcomer.forsake()
-        else:
-            newcomer.turn_away(answer)
-
-    def _welcome(self, newcomer: Newcomer, fast: FastPath, tls: Mapping[str, Any] | None) -> None:
-        if tls:
-            # It counts from now on, however long it takes over the handshake.
-            protocol = LightProtocol(self, self._loop, fast)
-            self._enter(protocol, newcomer)
-            self._arrive(newcomer.sock, protocol, tls)
-            return
-        greeted = None if self.draining else self._greet(newcomer, fast)
-        if greeted is None:
-            if self._waiting is None:
-                self._waiting = Waiting(self._loop, self._come)
-            self._waiting.add(newcomer)
-            self.opened(newcomer, newcomer)
-        elif not greeted:
-            self._hand_over(newcomer, fast)
-
-    def _come(self, newcomer: Newcomer) -> None:
-        """Something has come from one who was waited for."""
-        assert self.fast is not None
-        assert self._waiting is not None
-        self.closed(newcomer)
-        if self.draining or not self._greet(newcomer, self.fast):
-            self._waiting.forget(newcomer)
-            self._hand_over(newcomer, self.fast)
-
-    def _greet(self, newcomer: Newcomer, fast: FastPath) -> bool | None:
-        before = fast.hits
-        greeted = newcomer.greet(fast)
-        self._first_hits += fast.hits - before
-        return greeted
-
-    def gone(self, newcomer: Newcomer) -> None:
-        """One who is waited for is about to be closed."""
-        assert self._waiting is not None
-        self._waiting.remove(newcomer)
-        self.closed(newcomer)
+    @property
+    def patience(self) -> float:
+        """How many seconds a new connection has for its first request's head."""
+        return FRESH_GRACE if self.draining else self.limits.header_timeout
 
     def turned_away(self, transport: asyncio.Transport | Newcomer) -> bytes:
         """What a client is told that has too many connections; it is counted, and logged."""
@@ -174,58 +99,10 @@ class EdgeServer(web.Server):
         self.note_refused(transport, b"", refused)
         return refused.render(self.clock(), head_only=False)
 
-    def fresh_until(self) -> float:
-        """Until when a connection without any request yet may send one when the edge drains."""
-        return self._loop.time() + FRESH_GRACE
-
-    def _hand_over(self, newcomer: Newcomer, fast: FastPath) -> None:
-        protocol = LightProtocol(self, self._loop, fast, newcomer)
-        # It counts from now on: its client may have had an answer, and come with another one.
-        self._enter(protocol, newcomer)
-        self._arrive(newcomer.sock, protocol, None)
-
-    def _arrive(
-        self,
-        sock: socket.SocketType,
-        protocol: EdgeProtocol | LightProtocol,
-        tls: Mapping[str, Any] | None,
-    ) -> None:
-        full = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
-        full.setblocking(False)
-        self._arriving[protocol] = self._loop.create_task(
-            self._make_transport(full, protocol, tls or {})
-        )
-
-    async def _make_transport(
-        self,
-        sock: socket.socket,
-        protocol: EdgeProtocol | LightProtocol,
-        tls: Mapping[str, Any],
-    ) -> None:
-        try:
-            await self._loop.connect_accepted_socket(lambda: protocol, sock, **tls)
-        except OSError:
-            sock.close()
-        finally:
-            del self._arriving[protocol]
-            if isinstance(protocol, LightProtocol) and protocol.arriving:
-                sock.close()
-                self._leave(protocol)
-
-    @property
-    def hits(self) -> int:
-        """How many fresh hits there have been of the fast path."""
-        return 0 if self.fast is None else self.fast.hits
-
-    @property
-    def later_hits(self) -> int:
-        """How many of them were not the first thing on a connection."""
-        return self.hits - self._first_hits
-
     @property
     def open_connections(self) -> int:
         """How many connections there are."""
-        return len(self._open) + self._unsure
+        return len(self._open)
 
     @property
     def in_flight(self) -> int:
@@ -250,14 +127,9 @@ class EdgeServer(web.Server):
                 await asyncio.wait_for(self.drained(), timeout)
         for task in tuple(self._answering):
             task.cancel()
-        for task in self._arriving.values():
-            task.cancel()
         for protocol in tuple(self._open):
             protocol.abort()
         await self.drained()
-        if self._waiting is not None:
-            self._waiting.close()
-            self._waiting = None
 
     def count(self, reason: str, more: int = 1) -> None:
         """Count that a client was refused something."""
@@ -288,15 +160,17 @@ class EdgeServer(web.Server):
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self._enter(cast("EdgeProtocol", handler), transport)
+        self.enter(cast("EdgeProtocol", handler), transport)
 
-    def _enter(self, protocol: _Connection, transport: asyncio.Transport | Newcomer) -> bool:
+    def enter(self, protocol: _Connection, transport: asyncio.Transport | Newcomer) -> bool:
+        """Count a connection from now on; whether its client may have one more."""
         address = address_of(transport.get_extra_info("peername"))
         self._open[protocol] = address
         self._quiet.clear()
         return self.crowd.enter(address)
 
-    def _leave(self, protocol: _Connection) -> None:
+    def leave(self, protocol: _Connection) -> None:
+        """Count it no more."""
         address = self._open.pop(protocol, None)
         if address is not None:
             self.crowd.leave(address)
@@ -304,7 +178,7 @@ class EdgeServer(web.Server):
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self._leave(cast("EdgeProtocol", handler))
+        self.leave(cast("EdgeProtocol", handler))
 
     def opened(
         self, light: LightProtocol | Newcomer, transport: asyncio.Transport | Newcomer
@@ -314,12 +188,12 @@ class EdgeServer(web.Server):
         self._light.add(light)
         if self._checking is None:
             self._check_light()
-        return light in self._open or self._enter(light, transport)
+        return light in self._open or self.enter(light, transport)
 
     def closed(self, light: LightProtocol | Newcomer) -> None:
         """It is gone, or has a handler now."""
         self._light.discard(light)
-        self._leave(light)
+        self.leave(light)
 
     def _check_light(self) -> None:
         now = self._loop.time()

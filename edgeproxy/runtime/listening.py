@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgeproxy.proxy.arrivals import Arrivals
     from edgeproxy.proxy.server import EdgeServer
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,10 @@ class Listening:
     def __init__(
         self,
         server: EdgeServer,
+        arrivals: Arrivals,
         sockets: Sequence[tuple[socket.socket, Mapping[str, Any]]],
     ) -> None:
-        self._server = server
+        self._server, self._arrivals = server, arrivals
         self._doors = [_Door(sock, int(sock.family), int(sock.type), tls) for sock, tls in sockets]
         self._pausing: asyncio.Task[None] | None = None
         self._told_at = -_CALM_SECONDS
@@ -129,7 +131,7 @@ class Listening:
     def _accept(self, door: _Door) -> None:
         capacity = self._server.crowd.capacity
         now = time.monotonic()
-        room, door.turn = door.turn.next(now, self._server.later_hits, door.price)
+        room, door.turn = door.turn.next(now, self._arrivals.later_hits, door.price)
         for _ in range(room):
             try:
                 # What `accept` does besides costs as much as half an answer.
@@ -145,17 +147,17 @@ class Listening:
             # Whatever is opened gets the lowest descriptor that is free: all below are in use.
             if number >= capacity.files:
                 self._pause("files-low")
-            elif self._server.open_connections + 1 >= capacity.connections:
+            elif self._arrivals.open_connections + 1 >= capacity.connections:
                 self._pause("connections-full")
             sock = socket.SocketType(door.family, door.kind, 0, number)
-            self._server.take(sock, peer, door.tls)
+            self._arrivals.take(sock, peer, door.tls)
             if self._pausing is not None:
                 return
 
     def _short_of(self) -> str | None:
         """What there is not enough of for one more connection."""
         capacity = self._server.crowd.capacity
-        if self._server.open_connections >= capacity.connections:
+        if self._arrivals.open_connections >= capacity.connections:
             return "connections-full"
         try:
             number = os.dup(self._doors[0].sock.fileno())

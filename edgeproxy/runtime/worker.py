@@ -161,7 +161,7 @@ class Worker:
         admin = AdminServer(self._admin, self._seat.admin, limits.keepalive_timeout)
         await admin.start()
         sockets = [(sock, _tls_options(tls, self._config)) for sock, tls in self._public()]
-        self._listening = Listening(self._edge.server, sockets)
+        self._listening = Listening(self._edge.server, self._edge.arrivals, sockets)
         self._listening.start()
         self._slot.set_ready(os.getpid())
         heart = asyncio.create_task(self._beat())

@@ -251,7 +251,7 @@ async def running(
     edge = Edge(settings, place, clock, records.append)
     await edge.start()
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as sock:
-        listening = Listening(edge.server, [(sock, {})])
+        listening = Listening(edge.server, edge.arrivals, [(sock, {})])
         listening.start()
         port = sock.getsockname()[1]
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ async def read_answer(client: socket.socket) -> bytes:
 async def test_a_last_request_that_came_along_takes_no_transport(
     shop: ServedEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shop.edge.server, "_make_transport", None)
+    monkeypatch.setattr(shop.edge.arrivals, "_make_transport", None)
     answer = await read_all(connect(shop, LAST))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"Connection: close\r\n" in answer
@@ -97,7 +98,7 @@ async def test_a_last_request_that_came_along_takes_no_transport(
 async def test_nor_does_one_that_comes_later(
     shop: ServedEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shop.edge.server, "_make_transport", None)
+    monkeypatch.setattr(shop.edge.arrivals, "_make_transport", None)
     client = connect(shop)
     await until(lambda: shop.edge.server.open_connections == 1)
     client.sendall(LAST)
@@ -223,3 +224,18 @@ async def test_a_shutdown_breaks_off_who_waits(shop: ServedEdge) -> None:
 )
 def test_where_a_head_ends_the_data(data: bytes, whole: bool) -> None:
     assert ends_here(data) is whole
+
+
+async def test_a_close_forsakes_those_for_whom_there_may_be_room(
+    shop: ServedEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeproxy.proxy.arrivals._SETTLES_SECONDS", 0.1)
+    clients = [connect(shop) for _ in range(5)]
+    await until(lambda: shop.edge.arrivals.open_connections == 5)
+    assert shop.edge.server.open_connections == 4
+    await shop.edge.close()
+    assert shop.edge.arrivals.open_connections == 0
+    for client in clients:
+        with contextlib.suppress(ConnectionError):
+            assert await read_all(client) == b""
+    await asyncio.sleep(0.2)

@@ -51,7 +51,7 @@ async def test_many_new_connections_leave_time_to_those_that_are(
         assert server.fast is not None
         with socket.create_server(("127.0.0.1", 0), backlog=64) as sock:
             clients = [socket.create_connection(sock.getsockname()) for _ in range(40)]
-            listening = Listening(server, [(sock, {})])
+            listening = Listening(server, served.edge.arrivals, [(sock, {})])
             listening.start()
             server.fast.hits += hits
             counts: list[int] = []

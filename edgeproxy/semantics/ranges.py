@@ -10,6 +10,8 @@ from edgeproxy.semantics.conditional import entity_tag, parse_entity_tag, strong
 from edgeproxy.semantics.fields import OWS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgeproxy.semantics.fields import Fields
 
 MAX_RANGES: Final = 16
@@ -54,8 +56,8 @@ def parse_ranges(value: bytes, length: int) -> tuple[ByteRange, ...] | Unsatisfi
     """What a Range field asks for of a representation of `length` bytes (RFC 9110 14.1, 14.2).
 
     Ranges come in the order asked for; those that overlap or touch become one, where the first of
-    them stood (15.3.7.2), so that no byte is sent twice. Of more than four, so do those that lie
-    closer together than what it takes to tell them apart. None: the field is to be ignored, since
+    them stood (15.3.7.2), so that no byte is sent twice. If that leaves more than four, so do those
+    that lie closer together than what it takes to tell them apart. None: the field is to be ignored, since
     it is malformed, in another unit, asks for more than `MAX_RANGES`, or for the end of nothing.
     """
     unit = _BYTES.match(value)
@@ -81,8 +83,10 @@ def parse_ranges(value: bytes, length: int) -> tuple[ByteRange, ...] | Unsatisfi
                 ranges.append(ByteRange(first, min(last, length - 1)))
         else:
             return None
-    gap = OVERHEAD if len(ranges) > FEW else 1
-    return _coalesced(ranges, gap) if ranges else Unsatisfiable(b"bytes */%d" % length)
+    if not ranges:
+        return Unsatisfiable(b"bytes */%d" % length)
+    apart = _coalesced(ranges, 1)
+    return _coalesced(apart, OVERHEAD) if len(apart) > FEW else apart
 
 
 def _specs(range_set: bytes) -> list[bytes]:
@@ -96,7 +100,7 @@ def too_many_ranges(request_fields: Fields) -> bool:
     return unit is not None and len(_specs(lines[0][unit.end() :])) > MAX_RANGES
 
 
-def _coalesced(ranges: list[ByteRange], gap: int) -> tuple[ByteRange, ...]:
+def _coalesced(ranges: Sequence[ByteRange], gap: int) -> tuple[ByteRange, ...]:
     merged: list[tuple[int, ByteRange]] = []  # each with the place of its earliest part
     for place, each in sorted(enumerate(ranges), key=lambda item: item[1].first):
         if merged and each.first <= merged[-1][1].last + gap:

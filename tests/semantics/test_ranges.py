@@ -1,11 +1,15 @@
 """RFC 9110 14: ranges out of a complete response."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeproxy.semantics.ranges import (
+    FEW,
     MAX_RANGES,
+    OVERHEAD,
     ByteRange,
     Unsatisfiable,
     content_range,
@@ -131,7 +135,7 @@ def wanted(spec: str, length: int) -> set[int]:
 
 
 @checked
-@given(st.lists(specs, min_size=1, max_size=6), st.integers(1, 50))
+@given(st.lists(specs, min_size=1, max_size=FEW), st.integers(1, 50))
 def test_just_the_bytes_asked_for_and_each_once(asked: list[str], length: int) -> None:
     ranges = parse_ranges(f"bytes={','.join(asked)}".encode(), length)
     expected = set().union(*(wanted(spec, length) for spec in asked))
@@ -142,6 +146,26 @@ def test_just_the_bytes_asked_for_and_each_once(asked: list[str], length: int) -
     got = [at for each in ranges for at in range(each.first, each.last + 1)]
     assert len(got) == len(set(got)) == sum(each.size for each in ranges)
     assert set(got) == expected
+
+
+@checked
+@given(st.lists(st.tuples(st.integers(0, 900), st.integers(1, 40)), min_size=FEW, max_size=16))
+def test_what_lies_between_many_is_sent_where_it_is_short(asked: list[tuple[int, int]]) -> None:
+    value = ",".join(f"{first}-{first + size - 1}" for first, size in asked)
+    ranges = parse_ranges(f"bytes={value}".encode(), 1000)
+    assert isinstance(ranges, tuple)
+    got = [at for each in ranges for at in range(each.first, each.last + 1)]
+    assert len(got) == len(set(got))
+    expected = {at for first, size in asked for at in range(first, first + size)}
+    assert expected <= set(got)
+    ordered = sorted(expected)
+    between = {
+        at
+        for before, after in itertools.pairwise(ordered)
+        if after - before <= OVERHEAD
+        for at in range(before, after)
+    }
+    assert set(got) - expected <= between
 
 
 @checked

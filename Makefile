@@ -3,7 +3,7 @@
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$name -c '$(RECENT)' 2>/dev/null && echo $$name && break; done)
-JOBS ?= 3
+JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,8 +26,8 @@ help: ## list the verbs
 demo: $(INSTALLED) ## run a small shop with the edge in front of it, and print what to try
 	@$(BIN)/edgeproxy demo
 
-test: $(INSTALLED_DEV) redis ## run the tests (JOBS=3 at a time)
-	$(BIN)/pytest -n $(JOBS)
+test: $(INSTALLED_DEV) redis ## run the tests (JOBS=4 at a time)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 lint: $(INSTALLED_DEV) ## check style and formatting
 	$(BIN)/ruff check .

@@ -57,8 +57,9 @@ def parse_ranges(value: bytes, length: int) -> tuple[ByteRange, ...] | Unsatisfi
 
     Ranges come in the order asked for; those that overlap or touch become one, where the first of
     them stood (15.3.7.2), so that no byte is sent twice. If that leaves more than four, so do those
-    that lie closer together than what it takes to tell them apart. None: the field is to be ignored, since
-    it is malformed, in another unit, asks for more than `MAX_RANGES`, or for the end of nothing.
+    that lie closer together than what it takes to tell them apart. None: the field is to be
+    ignored, since it is malformed, in another unit, asks for more than `MAX_RANGES`, or for the end
+    of nothing.
     """
     unit = _BYTES.match(value)
     if unit is None:

@@ -138,7 +138,7 @@ class Arrivals:
                 self._server.leave(protocol)
 
     def close(self) -> None:
-        """Wait for nobody any more; may be called again."""
+        """Wait for nobody any more."""
         for newcomer, timer in self._unsure.items():
             timer.cancel()
             newcomer.forsake()

@@ -75,6 +75,7 @@ class Edge:
     """One worker's edge. Made outside the event loop; `start` opens what belongs to it."""
 
     server: EdgeServer
+    arrivals: Arrivals
     service: InvalidationService
     ledger: Ledger
     tier: SharedTier
@@ -248,6 +249,7 @@ class Edge:
             is_dead=self._is_dead,
         )
         self._sweeping = asyncio.create_task(sweeper.run())
+        self._closing.push_async_callback(self._break_off)
 
     def _sweeper_lock(self) -> Path:
         # Workers that have a store each sweep each their own.
@@ -286,14 +288,15 @@ class Edge:
 
     async def close(self) -> None:
         """Give up what is in flight, and close the store."""
-        if hasattr(self, "server"):
-            self.arrivals.close()
-            await self.server.shutdown()
-            working = [task for task in (self._sweeping, self._compacting) if task is not None]
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
         await self._closing.aclose()
+
+    async def _break_off(self) -> None:
+        self.arrivals.close()
+        await self.server.shutdown()
+        working = [task for task in (self._sweeping, self._compacting) if task is not None]
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
 
     # -- for the admin side
 

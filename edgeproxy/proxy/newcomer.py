@@ -174,10 +174,9 @@ class Waiting:
         self._poll.unregister(newcomer.sock)
 
     def close(self) -> None:
-        """Wait for nobody any more; may be called again."""
-        if not self._poll.closed:
-            self._loop.remove_reader(self._poll.fileno())
-            self._poll.close()
+        """Wait for nobody any more."""
+        self._loop.remove_reader(self._poll.fileno())
+        self._poll.close()
 
     def _look(self) -> None:
         for number, _ in self._poll.poll(0):

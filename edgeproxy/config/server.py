@@ -284,6 +284,13 @@ def _head_size(size: int) -> int:
     return size
 
 
+def _hang_timeout(seconds: float) -> float:
+    # Event loops show that they turn once a second, and one of those may be missed.
+    if seconds < 2:
+        raise ValueError("must be 2s or more")
+    return seconds
+
+
 class Limits(Section):
     """What readers may take: each connection, each client, and all together."""
 
@@ -320,9 +327,9 @@ class Limits(Section):
     keepalive_timeout: scalars.Timeout = Field(
         default=75.0, description="how long a connection may idle between requests"
     )
-    hang_timeout: scalars.Timeout = Field(
+    hang_timeout: Annotated[scalars.Timeout, AfterValidator(_hang_timeout)] = Field(
         default=30.0,
-        description="how long a worker's event loop may stand still; then the worker is killed, "
+        description="how long a worker's event loop may stand still, 2 s or more; then it is killed, "
         "and another one takes its place",
         examples=["2m"],
     )

@@ -61,6 +61,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"limits": {"max_fields": 10_001}}, "limits.max_fields", "must be at most 10000, got 10001"),
     ({"limits": {"head_bytes": 100}}, "limits.head_bytes", "must be between 1KiB and 1MiB"),
     ({"limits": {"header_timeout": 0}}, "limits.header_timeout", "must be more than 0; give a"),
+    ({"limits": {"hang_timeout": "1s"}}, "limits.hang_timeout", "must be 2s or more"),
     ({"store": {"max_bytes": 0}}, "store.max_bytes", "must be more than 0 bytes"),
     (shop(ttl={"default": -1}), "sites.shop.ttl.default", "-1 is negative"),
     (shop(ttl={"heuristic_fraction": 1.5}), "sites.shop.ttl.heuristic_fraction", "at most 1, got"),

@@ -329,8 +329,8 @@ class Limits(Section):
     )
     hang_timeout: Annotated[scalars.Timeout, AfterValidator(_hang_timeout)] = Field(
         default=30.0,
-        description="how long a worker's event loop may stand still, 2 s or more; then it is killed, "
-        "and another one takes its place",
+        description="how long a worker's event loop may stand still, 2 s or more; then the worker "
+        "is killed, and another one takes its place",
         examples=["2m"],
     )
     drain_timeout: scalars.Timeout = Field(

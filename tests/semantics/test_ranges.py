@@ -135,7 +135,7 @@ def wanted(spec: str, length: int) -> set[int]:
 
 
 @checked
-@given(st.lists(specs, min_size=1, max_size=FEW), st.integers(1, 50))
+@given(st.lists(specs, min_size=1, max_size=6), st.integers(1, 50))
 def test_just_the_bytes_asked_for_and_each_once(asked: list[str], length: int) -> None:
     ranges = parse_ranges(f"bytes={','.join(asked)}".encode(), length)
     expected = set().union(*(wanted(spec, length) for spec in asked))
@@ -145,7 +145,11 @@ def test_just_the_bytes_asked_for_and_each_once(asked: list[str], length: int) -
     assert ranges is not None
     got = [at for each in ranges for at in range(each.first, each.last + 1)]
     assert len(got) == len(set(got)) == sum(each.size for each in ranges)
-    assert set(got) == expected
+    # More than a few that lie apart have what is between them sent, too.
+    apart = [at for at in expected if at - 1 not in expected]
+    assert set(got) == (
+        set(range(min(expected), max(expected) + 1)) if len(apart) > FEW else expected
+    )
 
 
 @checked

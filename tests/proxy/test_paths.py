@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.kit import ScriptedOrigin
     from tests.proxy.twins import Twin
 
-REQUESTS = int(os.environ.get("PATHS_REQUESTS", "300"))
+REQUESTS = int(os.environ.get("PATHS_REQUESTS", "500"))
 SEED = int(os.environ.get("PATHS_SEED", "1"))
 AT_ONCE = 32
 ALONE = 2

@@ -239,15 +239,15 @@ class Index:
     def inline_body(self, stored: StoredResponse) -> bytes | None:
         """The body of a response, unchecked; None where it is there no more."""
         with self.reading() as txn:
-            if in_row(stored.body):
+            if not in_row(stored.body):
+                body = txn.get(stored.body.id, db=self.bodies)
+                return None if body is None else bytes(body)
+            value = txn.get(stored.id, db=self.rows)
+            with suppress(DamagedRow):
                 # What has taken its place since it was looked up has a body of its own.
-                value = txn.get(stored.id, db=self.rows)
-                with suppress(DamagedRow):
-                    if value is not None and read_row(stored.id, value).body.id == stored.body.id:
-                        return row_body(value)
-                return None
-            body = txn.get(stored.body.id, db=self.bodies)
-            return None if body is None else bytes(body)
+                if value is not None and read_row(stored.id, value).body.id == stored.body.id:
+                    return row_body(value)
+            return None
 
     def has_body(self, txn: Txn, stored: StoredResponse) -> bool:
         """Whether the body of a response that is there is where it should be."""

@@ -15,6 +15,8 @@ class PortLease:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._socket.bind(("127.0.0.1", 0))
+        # To a server that sets it too, the port is free: it needn't ask who has it.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.port: int = self._socket.getsockname()[1]
 
     def __enter__(self) -> Self:

@@ -27,9 +27,9 @@ from tests.kit.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-IN_TIME = 4.0
+IN_TIME = 8.0
 """Seconds in which all answers have to be there: the time-outs below, and a busy machine."""
-TIMEOUTS = {"connect": "0.3s", "first_byte": "0.3s", "between_bytes": "0.3s", "total": "0.6s"}
+TIMEOUTS = {"connect": "0.6s", "first_byte": "0.6s", "between_bytes": "0.6s", "total": "1.2s"}
 NEVER_OPEN = {"failures": 100_000, "failure_share": 1.0, "min_requests": 100_000}
 READERS = 4
 
@@ -203,6 +203,13 @@ async def outcomes(edge: EdgeProcess, target: str, fields: FieldsLike = ()) -> l
         return await asyncio.gather(*(outcome(edge, target, fields) for _ in range(READERS)))
 
 
+async def store(edge: EdgeProcess, target: str, fields: FieldsLike = ()) -> None:
+    """Ask until it is stored: to a busy machine the time-outs are short."""
+    async with asyncio.timeout(IN_TIME):
+        while await outcome(edge, target, fields) != 200:
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize(("steps", "expected"), FAILURES.values(), ids=FAILURES)
 async def test_readers_get_what_is_stale_or_are_told_in_time(
     edge: EdgeProcess, origin: ScriptedOrigin, target: str, steps: Steps, expected: int | str
@@ -210,7 +217,7 @@ async def test_readers_get_what_is_stale_or_are_told_in_time(
     """Stale at once, where that is allowed; where it is if the origin fails, as soon as it has."""
     cold, kept = f"{target}/cold", f"{target}/kept"
     origin.route(kept, Answer(200, AT_ONCE if expected == "cut" else ON_ERROR, b"kept"))
-    await edge.get(kept)
+    await store(edge, kept)
     for each in (cold, kept):
         origin.route(each, steps)
     told, served = await asyncio.gather(outcomes(edge, cold), outcomes(edge, kept))
@@ -250,7 +257,7 @@ async def test_without_an_origin_there_is_what_is_stored(
 ) -> None:
     origin.route("/kept", Answer(200, ON_ERROR, b"good"))
     for name in UNREACHABLE:
-        assert (await edge.get("/kept", host(name))).body == b"good"
+        await store(edge, "/kept", host(name))
     lost = {name: {"origins": [gone(name, mute, expired, tmp_path)]} for name in UNREACHABLE}
     edge.write_config({"sites": lost})
     edge.signal(signal.SIGHUP)
@@ -296,7 +303,7 @@ async def test_where_all_are_silent_readers_are_told_at_once_until_one_answers(
     fields = host("silent")
     for each in (origin, bad):
         each.otherwise(Answer(200, ON_ERROR, b"good"))
-    await edge.get("/silent/kept", fields)
+    await store(edge, "/silent/kept", fields)
     for each in (origin, bad):
         each.otherwise([9.0])
     async with asyncio.timeout(2 * IN_TIME):
@@ -325,27 +332,30 @@ async def test_checks_keep_readers_from_an_origin_that_is_not_well(
     origin.otherwise(Answer(200, FRESH, b"good"))
     bad.otherwise(Answer(200, FRESH, b"bad"))
     bad.route("/healthz", Answer(500))
-    check = {"path": "/healthz", "interval": "0.2s", "unhealthy_after": 1, "healthy_after": 1}
+    often = {"path": "/healthz", "interval": "0.2s", "timeout": "20s"}
     running = EdgeProcess(
         tmp_path,
         workers=2,
         origin=bad.url,
         site={
             "origins": [{"url": bad.url}, {"url": origin.url}],
-            "check": check,
+            "check": often | {"unhealthy_after": 1, "healthy_after": 1},
             "balancing": {"slow_start": "0s"},
         },
     )
     async with running as edge:
         await edge.logged("does not pass its checks: it answered 500")
-        before = len(bad.requests_for("/healthz"))
         pages = await asyncio.gather(*(edge.get(f"/checked/{number}") for number in range(20)))
         assert {page.body for page in pages} == {b"good"}
-        began = asyncio.get_running_loop().time()
-        await bad.seen("/healthz", before + 3)
-        # Two workers' checks would come twice as often.
-        assert asyncio.get_running_loop().time() - began > 0.3
+        held = asyncio.Event()
+        bad.route("/healthz", Answer(500, hold=held))
+        before = len(bad.requests_for("/healthz"))
+        await bad.seen("/healthz", before + 1)
+        # The one that checks waits for the answer: a second worker would ask meanwhile.
+        await asyncio.sleep(0.5)
+        assert len(bad.requests_for("/healthz")) == before + 1
         bad.route("/healthz", Answer(200))
+        held.set()
         await edge.logged("passes its checks again")
         pages = await asyncio.gather(*(edge.get(f"/again/{number}") for number in range(20)))
         assert {page.body for page in pages} == {b"good", b"bad"}
@@ -405,7 +415,7 @@ async def test_names_that_nobody_can_tell_take_no_site_away(
     )
     async with running as edge:
         for name in asked:
-            assert (await edge.get("/kept", host(name))).body == b"good"
+            await store(edge, "/kept", host(name))
         hanging = {f"{name}.test": "hang" for name in ("silent", *silent)}
         told = {"answers.test": ["127.0.0.1"], "failing.test": "fail"}
         file.write_text(json.dumps(told | hanging))

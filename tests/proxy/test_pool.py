@@ -451,13 +451,11 @@ async def test_all_tries_together_have_the_time_of_one(
 ) -> None:
     for origin in others:
         origin.otherwise([5.0])
-    policy = policy_of(*others, timeouts={"first_byte": 0.2, "total": 0.3})
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    policy = policy_of(*others, timeouts={"first_byte": 0.5, "total": 0.9})
     async with pool_of(policy, clock) as pool:
+        # With time of its own the second try would end at its first byte.
         with pytest.raises(OriginTimedOut, match="total"):
             await ask(pool, request_of(policy))
-        assert loop.time() - began < 0.39
     assert counts(others) == [1, 1]
 
 

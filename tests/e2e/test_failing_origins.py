@@ -142,6 +142,8 @@ PAIRS: dict[str, Steps | Answer | None] = {
     "answers 504": Answer(504, {}, b"bad"),
 }
 
+SLOW = ("is silent", "is silent in the head", "dribbles the head")
+
 
 def host(name: str) -> dict[str, str]:
     return {"Host": f"{name.replace(' ', '-')}.example"}
@@ -164,7 +166,8 @@ async def edge(
     closed = f"http://127.0.0.1:{free_port()}"
     for name, reply in PAIRS.items():
         first = closed if reply is None else bad.url
-        sites[pair(name)] = base | {
+        sites[pair(name)] = {
+            "timeouts": TIMEOUTS if name in SLOW else {},
             "hosts": [f"{pair(name)}.example"],
             "origins": [{"url": first}, {"url": origin.url}],
             "breaker": {"failures": 2},

@@ -280,12 +280,12 @@ async def test_an_idle_connection_is_closed() -> None:
 
 async def test_a_connection_that_is_used_again_is_not_idle() -> None:
     async with (
-        serving(echo, keepalive_timeout=0.5) as served,
+        serving(echo, keepalive_timeout=1.0) as served,
         await Connection.open(served.url) as connection,
     ):
-        for _ in range(4):
+        for _ in range(3):
             await connection.exchange("GET", "/")
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.4)
         assert (await connection.exchange("GET", "/")).status == 200
 
 

@@ -40,12 +40,12 @@ def reading(outcome: asyncio.Future[EdgeError | None]) -> Handler:
     return read
 
 
-@pytest.mark.parametrize(("rate", "kept"), [(250, False), (0, True)])
-async def test_a_body_that_dribbles(rate: int, kept: bool) -> None:
+@pytest.mark.parametrize(("rate", "pause", "kept"), [(250, PAUSE, False), (0, 2 * PAUSE, True)])
+async def test_a_body_that_dribbles(rate: int, pause: float, kept: bool) -> None:
     """A byte each quarter of the pause that is allowed: no pause is too long, but all together."""
     outcome: asyncio.Future[EdgeError | None] = asyncio.get_running_loop().create_future()
     async with (
-        serving(reading(outcome), body_idle_timeout=PAUSE, min_body_rate=rate) as served,
+        serving(reading(outcome), body_idle_timeout=pause, min_body_rate=rate) as served,
         await Connection.open(served.url) as connection,
     ):
         await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
@@ -53,7 +53,7 @@ async def test_a_body_that_dribbles(rate: int, kept: bool) -> None:
             if outcome.done():
                 break
             await connection.send(b"x")
-            await asyncio.sleep(PAUSE / 4)
+            await asyncio.sleep(pause / 4)
         async with asyncio.timeout(PATIENCE):
             error = await outcome
     assert (error is None) is kept

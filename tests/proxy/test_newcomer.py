@@ -152,7 +152,7 @@ async def test_who_sends_nothing_is_not_waited_for_for_ever(shop: ServedEdge) ->
 
 async def test_half_a_head_is_due_when_the_whole_was(shop: ServedEdge) -> None:
     client = connect(shop)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.15)
     client.sendall(HIT[:20])
     later = asyncio.create_task(read_all(connect(shop, HIT[:20])))
     assert (await read_all(client)).startswith(b"HTTP/1.1 408 ")

@@ -81,8 +81,9 @@ async def test_who_asks_again_while_the_edge_ends_is_answered(
         while True:
             await (await edge.connect()).close()
             await asyncio.sleep(0.01)
-    for connection, second in asking:
-        response = await connection.exchange("GET", second)
+    # All within the second that they have for it.
+    responses = await asyncio.gather(*(each.exchange("GET", second) for each, second in asking))
+    for response, (connection, _) in zip(responses, asking, strict=True):
         assert (response.body, response.field("connection")) == (b"page", "close")
         await connection.close()
     assert await edge.wait() == 0, "and who asks for nothing is not waited for"

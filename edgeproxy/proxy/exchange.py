@@ -8,7 +8,7 @@ from edgeproxy.proxy.access import AccessRecord
 from edgeproxy.proxy.body import content_length, request_body
 from edgeproxy.proxy.errors import OriginProtocolError
 from edgeproxy.proxy.refused import RETRY_AFTER
-from edgeproxy.proxy.rendering import VERCEL, answer_head, told, told_lines
+from edgeproxy.proxy.rendering import VERCEL, answer_head, told, told_lines, visible_fields
 from edgeproxy.proxy.tunnel import splice, switched_as_asked
 from edgeproxy.proxy.wire import REASONS, ResponseWriter
 from edgeproxy.semantics.cache_status import CacheStatus
@@ -84,7 +84,10 @@ class Exchange:
 
     async def interim(self, status: int, reason: bytes, fields: Fields) -> None:
         """Hand a 1xx response on (RFC 9110 15.2); HTTP/1.0 knows none."""
-        await self.writer.interim(status, reason, fields)
+        await self.writer.interim(status, reason, self._visible(fields))
+
+    def _visible(self, fields: Fields) -> Fields:
+        return fields if self.request is None else visible_fields(fields, self.request.policy)
 
     async def start(
         self, status: int, fields: Fields, length: int | None, cache_status: CacheStatus,
@@ -143,7 +146,7 @@ class Exchange:
         try:
             # Upgrade is for this connection (RFC 9110 7.8), which is the other one's now.
             chosen = answer.response.fields.joined(b"upgrade") or b""
-            fields = answer.fields.plus((b"Upgrade", chosen))
+            fields = self._visible(answer.fields).plus((b"Upgrade", chosen))
             await self.start(101, fields, None, cache_status, reason=answer.response.reason)
             client, from_client = self.writer.take_over()
         except BaseException:

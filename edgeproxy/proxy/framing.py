@@ -44,8 +44,14 @@ _STAND_IN_TARGET: Final = b"/"
 # (RFC 9110 9.3.6, 9.3.8).
 _REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 
-# RFC 9112 7.1: chunk-size [ chunk-ext ] CRLF. Extensions are left to the parser.
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t;\r]")
+# RFC 9112 7.1: chunk-size [ chunk-ext ] CRLF. The parser takes extensions that have no name, or an
+# "=" with nothing behind it; blanks it doesn't take.
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_CHUNK_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+\r\n"
+    % (_TOKEN, _TOKEN, _QUOTED)
+)
 _MAX_CHUNK_LINE: Final = 4096
 # RFC 9112 7.1.1: nobody reads extensions, so of all that a body's lines have beyond a plain size,
 # there may be no more than its data makes up for, and so much.

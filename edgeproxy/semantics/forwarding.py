@@ -50,7 +50,8 @@ _SAID_BY_PROXIES: Final = frozenset(
     {
         *(b"forwarded", b"x-forwarded", b"x-forwarder-for", b"proxy-host", b"proxy-client-ip"),
         *(b"x-host", b"x-http-host", b"x-http-host-override", b"x-host-override", b"x-hostname"),
-        *(b"x-server-name", b"x-backend-host"),
+        *(b"x-server-name", b"x-backend-host", b"x-gateway-host", b"x-orig-host", b"x-host-name"),
+        *(b"host-override", b"http-host", b"fastly-host", b"fastly-orig-host"),
         *(b"x-scheme", b"x-url-scheme", b"x-proto", b"x-protocol", b"x-https", b"x-ssl"),
         *(b"front-end-https", b"x-arr-ssl", b"x-script-name"),
         *(b"x-client-ip", b"client-ip", b"x-cluster-client-ip", b"cluster-client-ip"),
@@ -78,6 +79,7 @@ _NEVER_FORWARDED: Final = frozenset(
         *(b"x-original-url", b"x-original-uri", b"x-rewrite-url", b"x-rewrite-uri"),
         *(b"x-override-url", b"x-http-path-override", b"x-http-destinationurl", b"x-proxy-url"),
         *(b"base-url", b"http-url", b"proxy-url", b"request-uri", b"x-request-uri"),
+        *(b"x-request-url", b"x-rewritten-url", b"x-url", b"x-uri"),
         # Next.js says these to itself, and all that begin with one of `_NEVER_FORWARDED_BEGIN`.
         *(b"x-matched-path", b"x-now-route-matches"),
         # The same of React Router, Nuxt, Astro and Symfony.

@@ -173,6 +173,8 @@ BODIES: tuple[tuple[str, bytes], ...] = (
     ("LF in an extension", b"1;a\nx\r\n0\r\n\r\n"),
     ("CR in an extension", b"1;a\rb\r\nx\r\n0\r\n\r\n"),
     ("extension of NUL", b"1;a\0\r\nx\r\n0\r\n\r\n"),
+    ("extension without a name", b"1;=a\r\nx\r\n0\r\n\r\n"),
+    ("extension without its value", b"1;a=\r\nx\r\n0\r\n\r\n"),
     ("extensions of 18 KB", (b"1;" + b"a" * 900 + b"\r\nx\r\n") * 20 + b"0\r\n\r\n"),
     ("extension of 5000 bytes", b"1;" + b"a" * 5000 + b"\r\nx\r\n0\r\n\r\n"),
     ("longer than it says", b"1\r\nxy\r\n0\r\n\r\n"),

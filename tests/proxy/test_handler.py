@@ -648,12 +648,26 @@ async def test_interim_responses_reach_all_who_wait(
         assert [interim.field("link") for interim in answer.interims][:1] == ["</a.css>"]
 
 
+@pytest.mark.parametrize(("method", "debug"), [("GET", False), ("POST", False), ("GET", True)])
+async def test_interim_responses_show_no_tags(
+    serve: Serve, origin: ScriptedOrigin, method: str, debug: bool
+) -> None:
+    served = await serve(site={"tags": {"debug": debug}})
+    hint = b"HTTP/1.1 103 Early Hints\r\nCache-Tag: secret\r\nLink: </a.css>\r\n\r\n"
+    origin.route("/", [hint, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
+    async with asyncio.timeout(PATIENCE), await served.connect() as connection:
+        await connection.request(method, "/")
+        (interim,) = (await connection.response()).interims
+    told = (interim.field("link"), interim.field("cache-tag"))
+    assert told == ("</a.css>", "secret" if debug else None)
+
+
 async def test_an_upgrade_is_tunnelled_and_accounted_for(
     served: ServedEdge, origin: ScriptedOrigin
 ) -> None:
     async def switch(request: OriginRequest) -> Any:
         async def steps() -> Any:
-            yield b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+            yield b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: echo\r\nCache-Tag: t\r\n\r\n"
             yield b"<" + await request.reader.readexactly(4) + b">"
             yield CLOSE
 
@@ -664,6 +678,7 @@ async def test_an_upgrade_is_tunnelled_and_accounted_for(
         await connection.request("GET", "/", {"Connection": "Upgrade", "Upgrade": "echo"})
         streamed = await connection.start_response()
         assert (streamed.status, streamed.field("upgrade")) == (101, "echo")
+        assert streamed.field("cache-tag") is None
         await connection.send(b"ping")
         assert await connection.reader.read() == b"<ping>"
     record = await record_of(served)

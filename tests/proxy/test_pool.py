@@ -643,6 +643,20 @@ async def test_a_changed_pool_is_replaced_and_the_old_one_runs_dry(
     await pools.close()
 
 
+async def test_a_request_from_before_a_reload_does_not_bring_the_old_origins_back(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    """It was read, and had not come to the origin yet, when the configuration changed."""
+    old, new = policy_of(others[0]), policy_of(others[1])
+    pools = Pools(clock)
+    pools.of(old)
+    pools.reload([new])
+    for policy in (old, new):
+        await body_of((await ask(pools.of(policy), request_of(policy))).response)
+    assert counts(others) == [0, 2]
+    await pools.close()
+
+
 async def test_closing_ends_what_is_under_way(origin: ScriptedOrigin, clock: Clock) -> None:
     origin.otherwise(Answer(body=b"ok", hold=asyncio.Event()))
     policy, gone = policy_of(origin), policy_of(origin, name="gone")

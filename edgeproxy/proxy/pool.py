@@ -104,7 +104,7 @@ class OriginPool:
             return await self._ask(only, request, fields, body, length, interim, upgrade, None)
         asking = Asking(request, fields, body, length, upgrade)
         if on_interim is not None:
-            asking.on_interim = asking.noting(self._interim(on_interim))
+            asking.on_interim = self._interim(on_interim)
         return await self._ask_several(asking)
 
     async def _ask_several(self, asking: Asking) -> OriginAnswer:

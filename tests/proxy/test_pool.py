@@ -347,7 +347,10 @@ async def test_a_failing_origin_out_of_two_costs_readers_no_error(
         pytest.param(b"DELETE", None, Answer(502), True, id="the same without a body"),
         pytest.param(b"POST", b"abc", Answer(503), False, id="answered, and not idempotent"),
         pytest.param(
-            b"GET", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], False, id="its answer has begun"
+            b"GET", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], True, id="9110-15.2: only a hint came"
+        ),
+        pytest.param(
+            b"POST", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], False, id="a hint, not idempotent"
         ),
     ],
 )

@@ -34,7 +34,7 @@ _MAX_EXTENSIONS: Final = 10
 
 
 class ClosedUnanswered(OriginDisconnected):
-    """A connection that was kept from earlier ended before it brought any byte."""
+    """A connection that was kept from earlier ended, or failed, before it brought a response."""
 
 
 class OriginRequest(msgspec.Struct, frozen=True):
@@ -123,6 +123,11 @@ async def _final(
                 head, payload = await protocol.message()
             except HttpProcessingError as error:
                 raise OriginProtocolError("the origin's response is not HTTP") from error
+            except OriginProtocolError:
+                if lease.reused and not protocol.answered and request.repeatable:
+                    # What the origin had too much of in its last response: that was no answer.
+                    raise ClosedUnanswered("the connection brought what nobody asked for") from None
+                raise
             except (ClientError, OSError) as error:
                 raise _disconnected(lease) from error
             if head.status == _TOO_IDLE and lease.reused and request.repeatable:

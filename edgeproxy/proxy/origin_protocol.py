@@ -6,6 +6,7 @@ not.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -15,7 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError, OriginTimedOut
 from edgeproxy.proxy.origin_head import ResponseHead, response_head
 from edgeproxy.proxy.origin_names import NAMES
-from edgeproxy.proxy.origin_whole import whole_response
+from edgeproxy.proxy.origin_whole import only_head, whole_response
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,7 +49,7 @@ class OriginProtocol(ResponseHandler):
         self.exchanges = 0
         """How many there were, the one under way included."""
         self.answered = False
-        """Whether any byte has come since the exchange began."""
+        """Whether anything that could be a response has come since the exchange began."""
         self._head_bytes = _NEVER
         self._received = 0
         self._idle = True
@@ -176,11 +177,14 @@ class OriginProtocol(ResponseHandler):
                 self.abort()
             return
         if data and not self.answered:
-            self.answered = True
             if not data.startswith(b"H"):
                 # The parser passes over line ends before a status line (RFC 9112 2.2 has none).
                 self.fail(OriginProtocolError("the origin's response is not HTTP"))
                 return
+            self.answered = True
+            if len(head := only_head(data, head_only=self._head_only)) < len(data):
+                self.force_close()
+                data = head
             whole = whole_response(data, head_only=self._head_only) if self._plain else None
             if whole is not None:
                 self._whole = True
@@ -204,7 +208,24 @@ class OriginProtocol(ResponseHandler):
     def _has_final(self) -> bool:
         return any(message.code >= 200 for (message, _), _ in self._buffer)
 
+    def _take_last_words(self) -> None:
+        """Read what an origin said before it went, where sending is what found that it is gone.
+
+        One that refuses a body, and closes with that unread, resets the connection.
+        """
+        transport = self.transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        try:
+            data = os.read(transport.get_extra_info("socket").fileno(), READ_BUFFER)
+        except OSError:
+            return
+        if data:
+            self.data_received(data)
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        if exc is not None and not (self._idle or self.answered):
+            self._take_last_words()
         payload = self._payload
         if exc is not None and payload is not None and not payload.is_eof():
             # Else a reset would pass for the end of a body that lasts until the close.

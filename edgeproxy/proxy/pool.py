@@ -104,7 +104,7 @@ class OriginPool:
             return await self._ask(only, request, fields, body, length, interim, upgrade, None)
         asking = Asking(request, fields, body, length, upgrade)
         if on_interim is not None:
-            asking.on_interim = asking.noting(self._interim(on_interim))
+            asking.on_interim = self._interim(on_interim)
         return await self._ask_several(asking)
 
     async def _ask_several(self, asking: Asking) -> OriginAnswer:
@@ -333,6 +333,8 @@ class Pools:
         self._clock = clock
         self._pseudonym = pseudonym
         self._verdicts = verdicts
+        self._policies: dict[str, SitePolicy] = {}
+        """As of the last reload."""
         self._pools: dict[str, OriginPool] = {}
         self._retired: WeakSet[OriginPool] = WeakSet()
 
@@ -340,13 +342,16 @@ class Pools:
         """The pool of that site."""
         pool = self._pools.get(policy.name)
         if pool is None:
+            # A request that was read before a reload may ask after it; what was before must not
+            # come back for all others with it.
+            policy = self._policies.get(policy.name, policy)
             pool = OriginPool(policy, self._clock, self._pseudonym, self._verdicts)
             self._pools[policy.name] = pool
         return pool
 
     def reload(self, policies: Iterable[SitePolicy]) -> None:
         """Go by these policies from now on; connections that go end with the requests on them."""
-        new = {policy.name: policy for policy in policies}
+        self._policies = new = {policy.name: policy for policy in policies}
         for name, pool in tuple(self._pools.items()):
             if name not in new or not pool.serves(new[name]):
                 del self._pools[name]

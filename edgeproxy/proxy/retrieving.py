@@ -18,7 +18,7 @@ from edgeproxy.cache.disk import warn
 from edgeproxy.cache.errors import StoreError
 from edgeproxy.proxy.collapsing import Shared, Stored, Unshared
 from edgeproxy.proxy.decide import unconditional
-from edgeproxy.proxy.errors import OriginBodyCut, OriginTimedOut, Unkept
+from edgeproxy.proxy.errors import OriginBodyCut, OriginProtocolError, OriginTimedOut, Unkept
 from edgeproxy.proxy.incomplete import as_incomplete, pour
 from edgeproxy.proxy.keeping import REFRESH_FAILED
 from edgeproxy.proxy.validating import conditions, worth_asking_about
@@ -186,6 +186,11 @@ class Retrieving:
     ) -> StoredResponse | None:
         """Take a full answer: share it as it comes, and store it, if it may be."""
         flight, request = errand.flight, errand.request
+        if answer.status == 304:
+            # It was asked nothing that this could answer (RFC 9110 15.4.5). A reader would take it
+            # for its own copy being good.
+            answer.response.abort()
+            raise OriginProtocolError("the origin's response is a 304 to an unconditional request")
         part = flight.part is not None
         refusal, response = self.keeping.storable(
             request, answer, errand.position, found, part=part

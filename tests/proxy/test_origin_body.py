@@ -1,6 +1,8 @@
 """Request bodies on their way to the origin, beside the response that may come meanwhile."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -69,6 +71,25 @@ async def test_an_empty_body_may_be_said_to_be_empty(origin: ScriptedOrigin) -> 
         (await client.send(b"POST", b"/", HOST, None, 0)).release()
         (await client.send(b"POST", b"/", HOST, None, None)).release()
     assert [request.field("content-length") for request in origin.requests] == ["0", None]
+
+
+async def test_what_an_origin_says_before_it_resets_the_connection_is_heard() -> None:
+    """It refuses a body, and closes with that unread: the edge may find out by sending."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"a"
+            peer, _ = server.accept()
+            peer.sendall(b"HTTP/1.1 413 Too\r\nContent-Length: 3\r\n\r\nbig")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            yield b"b"
+            yield b"c"
+
+        async with client_of(f"http://127.0.0.1:{server.getsockname()[1]}") as client:
+            response = await client.send(b"POST", b"/", HOST, body(), 3)
+            assert (response.status, await body_of(response)) == (413, b"big")
 
 
 @pytest.mark.parametrize("length", [3, None])

@@ -247,7 +247,9 @@ TOO_IDLE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"])
-@pytest.mark.parametrize("end", [[CLOSE], [RESET], [TOO_IDLE, CLOSE]], ids=repr)
+@pytest.mark.parametrize(
+    "end", [[CLOSE], [RESET], [TOO_IDLE, CLOSE], [b"left of the last answer", CLOSE]], ids=repr
+)
 async def test_an_idempotent_request_that_met_a_closing_connection_is_sent_once_more(
     origin: ScriptedOrigin, method: bytes, end: list[Step]
 ) -> None:

@@ -347,7 +347,10 @@ async def test_a_failing_origin_out_of_two_costs_readers_no_error(
         pytest.param(b"DELETE", None, Answer(502), True, id="the same without a body"),
         pytest.param(b"POST", b"abc", Answer(503), False, id="answered, and not idempotent"),
         pytest.param(
-            b"GET", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], False, id="its answer has begun"
+            b"GET", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], True, id="9110-15.2: only a hint came"
+        ),
+        pytest.param(
+            b"POST", None, [b"HTTP/1.1 103 E\r\n\r\n", CLOSE], False, id="a hint, not idempotent"
         ),
     ],
 )
@@ -640,6 +643,20 @@ async def test_a_changed_pool_is_replaced_and_the_old_one_runs_dry(
     go_on.set()
     assert await body_of(answer.response) == await body_of(late.response) == b"ok"
     await origin.quiet()
+    await pools.close()
+
+
+async def test_a_request_from_before_a_reload_does_not_bring_the_old_origins_back(
+    others: list[ScriptedOrigin], clock: Clock
+) -> None:
+    """It was read, and had not come to the origin yet, when the configuration changed."""
+    old, new = policy_of(others[0]), policy_of(others[1])
+    pools = Pools(clock)
+    pools.of(old)
+    pools.reload([new])
+    for policy in (old, new):
+        await body_of((await ask(pools.of(policy), request_of(policy))).response)
+    assert counts(others) == [0, 2]
     await pools.close()
 
 

@@ -128,6 +128,24 @@ async def test_nor_is_a_part_or_a_304_taken_for_the_page(
     assert served.stored() == []
 
 
+@pytest.mark.parametrize(
+    "asked", [{}, {"If-None-Match": '"another"'}, {"Range": "bytes=0-1"}], ids=str
+)
+async def test_a_304_that_nothing_asked_for_is_a_failure(
+    served: ServedEdge, origin: ScriptedOrigin, asked: dict[str, str]
+) -> None:
+    """9110-15.4.5: a reader would take it for its own copy being good."""
+    origin.route("/", Answer(304, {"ETag": '"odd"'}))
+    origin.route("/stored", Answer(200, {"Cache-Control": "max-age=60", "ETag": '"v"'}, b"page"))
+    response = await served.get("/", asked)
+    assert (response.status, response.cache_status["detail"]) == (502, "origin-protocol-error")
+    await served.get("/stored")
+    served.clock.now += 61
+    origin.route("/stored", Answer(304, {"ETag": '"odd"'}))
+    response = await served.get("/stored", asked)
+    assert (response.status, response.body) in ((200, b"page"), (206, b"pa")), "stale"
+
+
 async def test_what_was_changed_while_it_was_passed_on_is_not_stored(
     served: ServedEdge, origin: ScriptedOrigin
 ) -> None:

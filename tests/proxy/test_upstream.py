@@ -156,6 +156,30 @@ async def test_a_connection_on_which_something_is_odd_serves_no_other_request(
     assert origin.connections == 2
 
 
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [
+        pytest.param(b"HEAD", b"200 OK", id="HEAD"),
+        pytest.param(b"HEAD", b"404 Not Found", id="HEAD of nothing"),
+        pytest.param(b"GET", b"204 No Content", id="204"),
+        pytest.param(b"GET", b"304 Not Modified", id="304"),
+    ],
+)
+@pytest.mark.parametrize("body", [b"hello", OK], ids=["body", "like a response"])
+async def test_a_body_where_there_is_none_is_left_out_and_ends_the_connection(
+    origin: ScriptedOrigin, method: bytes, status: bytes, body: bytes
+) -> None:
+    """9112-6.3: such a response ends at its head, whatever its fields say."""
+    origin.route("/odd", [b"HTTP/1.1 %b\r\nContent-Length: 5\r\n\r\n%b" % (status, body)])
+    origin.route("/", Answer(body=b"right"))
+    async with client_of(origin) as client:
+        response = await client.send(method, b"/odd", HOST)
+        assert b"%d" % response.status == status[:3]
+        assert await body_of(response) == b""
+        assert await fetch(client) == b"right"
+    assert origin.connections == 2
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_a_connection_that_was_to_be_upgraded_serves_no_other_request(
     origin: ScriptedOrigin, framing: str

@@ -22,7 +22,6 @@ class Asking:
     __slots__ = (
         "_body",
         "_replay",
-        "begun",
         "deadline",
         "fields",
         "length",
@@ -45,8 +44,6 @@ class Asking:
         self.length = length
         self.upgrade = upgrade
         self.on_interim: OnInterim | None = None
-        self.begun = False
-        """The client has had an interim response."""
         self.deadline: float | None = None
         """When the whole must be over, by the loop's clock."""
         self._body = body
@@ -56,15 +53,6 @@ class Asking:
         """Keep what is read of the body, so that another origin can have it, too."""
         if self._body is not None and self.request.method in IDEMPOTENT:
             self._replay = Replay(self._body)
-
-    def noting(self, on_interim: OnInterim) -> OnInterim:
-        """The same, and it is noted that the client has had something."""
-
-        async def note(status: int, reason: bytes, fields: Fields) -> None:
-            self.begun = True
-            await on_interim(status, reason, fields)
-
-        return note
 
     def body(self) -> AsyncIterator[bytes] | None:
         """The body for one origin."""
@@ -82,4 +70,4 @@ class Asking:
     def may_go_on(self, error: OriginFailed | None) -> bool:
         """Whether it may go to another origin after that error; None: after a bad answer."""
         method = self.request.method
-        return may_ask_another(method, error, repeatable=self._repeatable, begun=self.begun)
+        return may_ask_another(method, error, repeatable=self._repeatable)

@@ -56,17 +56,16 @@ def never_left(error: OriginFailed) -> bool:
     return False
 
 
-def may_ask_another(
-    method: bytes, error: OriginFailed | None, *, repeatable: bool, begun: bool
-) -> bool:
+def may_ask_another(method: bytes, error: OriginFailed | None, *, repeatable: bool) -> bool:
     """Whether a request that failed so may go to another origin.
 
     `error` is None for an answer whose status counts as a failure; `repeatable`: its body can be
-    sent once more from its start, or it has none; `begun`: its client has had an interim response.
+    sent once more from its start, or it has none. Interim responses that its client has had already
+    bind nobody (RFC 9110 15.2): others may follow them, from wherever.
     """
     if error is not None and never_left(error):
         return True
-    if begun or not repeatable:
+    if not repeatable:
         return False
     if isinstance(error, OriginTimedOut) and error.stage == "total":
         return False

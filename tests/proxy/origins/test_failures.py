@@ -72,7 +72,6 @@ RESET = OriginDisconnected("reset")
     ],
 )
 def test_what_may_go_to_another(method: bytes, error: OriginFailed | None, expected: bool) -> None:
-    assert may_ask_another(method, error, repeatable=True, begun=False) is expected
+    assert may_ask_another(method, error, repeatable=True) is expected
     if error is None or not never_left(error):
-        assert not may_ask_another(method, error, repeatable=False, begun=False)
-        assert not may_ask_another(method, error, repeatable=True, begun=True)
+        assert not may_ask_another(method, error, repeatable=False)

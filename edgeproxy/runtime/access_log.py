@@ -43,15 +43,28 @@ class AccessLog:
     Files are appended to, a batch by one call, so that all workers can share one.
     """
 
-    def __init__(self, settings: AccessLogSettings, *, capacity: int = QUEUE_RECORDS) -> None:
-        """Raises OSError when the file cannot be opened."""
+    def __init__(
+        self,
+        settings: AccessLogSettings,
+        *,
+        capacity: int = QUEUE_RECORDS,
+        patient: bool = False,
+    ) -> None:
+        """Raises OSError when the file cannot be opened; `patient`: it is tried again instead, and
+        records are lost until then."""
         self._capacity = capacity
         self._records: deque[AccessRecord] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._settings = settings
         self._reopen: AccessLogSettings | None = None
-        self._fd = _open(settings.target)
+        self._fd: int | None = None
+        try:
+            self._fd = _open(settings.target)
+        except OSError as error:
+            if not patient:
+                raise
+            log.warning("access log %s: %s; it is tried again", settings.target, error.strerror)
         # Each is counted by one thread only.
         self._overflowed = 0
         self._unwritten = 0
@@ -121,11 +134,12 @@ class AccessLog:
     def _write_batch(self) -> None:
         count = min(len(self._records), _BATCH_RECORDS)
         records = [self._records.popleft() for _ in range(count)]
-        if self._fd is None:
-            return
         format_record = FORMATS[self._settings.format]
         try:
-            _write(self._fd, [format_record(record) for record in records])
+            if self._fd is None:
+                self._fd = _open(self._settings.target)
+            if self._fd is not None:
+                _write(self._fd, [format_record(record) for record in records])
         except (OSError, ValueError) as error:
             # ValueError: text that cannot be encoded. Whatever it was, the thread must live.
             self._unwritten += count

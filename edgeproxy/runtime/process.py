@@ -15,10 +15,13 @@ from edgeproxy.runtime.control import SupervisorEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 log = logging.getLogger(__name__)
 
 _TOLD_BY_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+_HELD = (signal.SIGHUP, signal.SIGUSR1)
 
 SIGNALS = (*_TOLD_BY_SUPERVISOR, signal.SIGCHLD)
 """What a supervisor handles."""
@@ -48,6 +51,18 @@ class Crashes:
         now = self._clock()
         self._times.append(now)
         return len(self._times) == _MANY and now - self._times[0] < _SECONDS
+
+
+def hold() -> None:
+    """Keep what a supervisor is told that only it can do, until it catches it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+
+
+def catch(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have the supervisor's signals handled, those too that were held."""
+    for number in SIGNALS:
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
 
 @dataclass(slots=True)

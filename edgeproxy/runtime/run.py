@@ -17,6 +17,7 @@ from edgeproxy.runtime import logs
 from edgeproxy.runtime.clock import Clock
 from edgeproxy.runtime.folders import RunFolder
 from edgeproxy.runtime.listening import raise_file_limit
+from edgeproxy.runtime.process import hold
 from edgeproxy.runtime.settings import TOKEN_VARIABLE, FallbackToken
 from edgeproxy.runtime.sockets import ListeningSockets, listen
 from edgeproxy.runtime.state import NodeState
@@ -43,6 +44,8 @@ def run(
     Raises CertificateRefused before any socket is opened; then AddressUnavailable, FolderRefused,
     JournalError or StoreError.
     """
+    # The look at a large store takes its time, and neither is a reason to end.
+    hold()
     logs.configure(config.log.level, "supervisor")
     for certificate in (one for loaded in load_certificates(config) for one in loaded):
         if certificate.expires < time.time():

@@ -25,7 +25,7 @@ from edgeproxy.proxy.peers import peer_path
 from edgeproxy.runtime import control, logs, worker
 from edgeproxy.runtime.folders import FolderRefused
 from edgeproxy.runtime.posts import Post, Reload, Renewal
-from edgeproxy.runtime.process import SIGNALS, Crashes, WorkerProcess, end_in_words, fork_worker
+from edgeproxy.runtime.process import Crashes, WorkerProcess, catch, end_in_words, fork_worker
 from edgeproxy.runtime.settings import reloaded, tell_refused
 from edgeproxy.runtime.shared import SharedBlock
 from edgeproxy.runtime.tls import load_certificates
@@ -132,8 +132,7 @@ class Supervisor:
             end.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, lambda _: self._wake.recv(4096))
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, lambda number, _: self._signals.append(number))
+        catch(lambda number, _: self._signals.append(number))
 
     def _obey(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
@@ -170,6 +169,7 @@ class Supervisor:
             self._let_go(number)
             seat = worker.Seat(
                 number=number,
+                successor=self._was_ready,
                 config=self._config,
                 clock=self._premises.clock,
                 state=self._premises.state,

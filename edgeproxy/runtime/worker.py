@@ -68,6 +68,8 @@ class Seat:
     """What the supervisor gives a worker, through the fork."""
 
     number: int
+    successor: bool
+    """Whether the run has been ready before: nothing but what it can't do without ends it."""
     config: Config
     clock: Clock
     state: NodeState
@@ -114,7 +116,7 @@ class Worker:
         self._config = seat.config
         self._slot = seat.block.slots[seat.number]
         self._damage_told = -_TELL_SECONDS
-        self._access_log = AccessLog(access_log_settings(seat.config))
+        self._access_log = AccessLog(access_log_settings(seat.config), patient=seat.successor)
         place = Place(
             worker=seat.number,
             directory=seat.state.directory,

@@ -337,6 +337,21 @@ async def test_a_wrong_configuration_leaves_the_old_one_in_force(
     await edge.logged("the configuration has been reloaded")
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+async def test_what_it_is_told_while_it_starts_does_not_end_it(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge, number: signal.Signals
+) -> None:
+    edge = await start_edge(origin_with_pages, workers=1, wait=False)
+    async with asyncio.timeout(20):
+        while not (edge.folder / "run").exists():
+            await asyncio.sleep(0)
+    edge.signal(number)
+    await edge.ready()
+    if number == signal.SIGHUP:
+        await edge.logged("the configuration has been reloaded")
+    assert (await edge.get("/")).body == b"page"
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
@@ -469,6 +484,27 @@ async def test_a_store_in_use_is_named(origin: ScriptedOrigin, start_edge: Start
     assert str(first.folder / "store") in second.log
     assert "Traceback" not in second.log
     assert (await first.admin("GET", "/readyz")).status == 200
+
+
+async def test_a_worker_comes_after_another_without_the_access_log(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    target = folder / "access.log"
+    edge = await start_edge(origin_with_pages, workers=1, config={"log": {"access": str(target)}})
+    target.unlink()
+    folder.rmdir()
+    await edge.kill_worker()
+    await edge.logged("access.log: No such file or directory; it is tried again")
+    await edge.ready()
+    assert (await edge.get("/lost")).body == b"page"
+    await edge.logged("access.log: 1 records lost")
+    folder.mkdir()
+    assert (await edge.get("/kept")).body == b"page"
+    await edge.stop()
+    assert "/kept" in target.read_text()
+    assert "has failed" not in edge.log
 
 
 async def test_it_gives_up_when_no_worker_ever_starts(

@@ -211,7 +211,8 @@ class _File:
 
     def __init__(self, path: Path, length: int) -> None:
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # At once, whatever has come to be in the file's place: a FIFO would wait for a writer.
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             self._fd = -1
             # The process's want of descriptors or memory says nothing about the file.

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from edgeproxy.cache.bodies import INLINE_LIMIT
 from edgeproxy.cache.changes import Changes, NoRoom
 from edgeproxy.cache.disk import IndexFull, WriteWatch, translated
-from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
+from edgeproxy.cache.errors import BodyUnreachable, StoreError, StoreFull, StoreUnusable
 from edgeproxy.cache.garbage import garbage_before
 from edgeproxy.cache.layout import WORKER, cost_of
 from edgeproxy.cache.lists import keys_of
@@ -127,7 +127,7 @@ class SharedTier(ReadSide):
         try:
             ref, body = await self._take_body(spool)
         except StoreError as error:
-            if isinstance(error.__cause__, OSError):
+            if isinstance(error.__cause__, (OSError, BodyUnreachable)):
                 self._watch.failed(error)
             raise
         response = replace(response, body=ref)

@@ -59,6 +59,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         where = f"{place[1]}:{place[2]}" if place and place[1] else _end(text)
         fault = _TOML_PLACE.sub("", message)
         raise ConfigError(f"{path}:{where}", [Problem("", f"not TOML: {fault}")]) from None
+    except (RecursionError, ValueError) as error:
+        # What TOML allows, and its reader doesn't manage; it does not say where.
+        raise ConfigError(str(path), [Problem("", f"can't be read as TOML: {error}")]) from None
 
 
 def _end(text: str) -> str:

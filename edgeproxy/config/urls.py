@@ -194,8 +194,16 @@ def _redis(text: str, scheme: str) -> AiocacheStore:
 
 
 def absolute(text: str, folder: Path) -> Path:
-    """A path as people write it, made absolute: `~` is the user's home, the rest below `folder`."""
-    return Path(os.path.normpath(folder / Path(text).expanduser()))
+    """A path as people write it, made absolute: `~` is the user's home, the rest below `folder`.
+
+    Raises ValueError.
+    """
+    if "\0" in text:
+        raise ValueError(f"no path has a NUL character in it; got {shown(text)}")
+    try:
+        return Path(os.path.normpath(folder / Path(text).expanduser()))
+    except RuntimeError:
+        raise ValueError(f"no home folder is known for {shown(text)}; write it out") from None
 
 
 def cache_folder() -> Path:

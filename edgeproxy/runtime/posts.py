@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _SHORT_LIFE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
+_NO_ROOM_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -28,6 +29,10 @@ class Post:
         """A worker that held it has ended by itself."""
         short = not process.ready or time.monotonic() - process.started < _SHORT_LIFE_SECONDS
         self.short_lives = self.short_lives + 1 if short else 0
+
+    def put_off(self) -> None:
+        """None could be started: have that tried again soon, as connections wait for it."""
+        self.due = time.monotonic() + _NO_ROOM_SECONDS
 
     def wait(self) -> float:
         """Have the next one come, at once unless the last ones died young: in how many seconds."""

@@ -71,12 +71,19 @@ class WorkerProcess:
 def fork_worker(number: int, become: Callable[[socket.socket], None]) -> WorkerProcess:
     """Fork; the new process runs `become` with its end of the channel, and ends with it.
 
-    Status 0 when it returned, 1 when it failed, which is logged.
+    Status 0 when it returned, 1 when it failed, which is logged. Raises OSError where there is no
+    room for one.
     """
     ours, theirs = socket.socketpair()
     # No handler of the supervisor's may run in the worker.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ours.close()
+        theirs.close()
+        raise
     if pid == 0:
         ours.close()
         signal.set_wakeup_fd(-1)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import TYPE_CHECKING
 
+from edgeproxy.config.errors import ConfigError
 from edgeproxy.config.hashes import sha256_hash
 from edgeproxy.config.server import AdminToken
 from edgeproxy.runtime.access_log import AccessLogSettings
+from edgeproxy.runtime.tls import CertificateRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeproxy.config.model import Config
+
+log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "EDGEPROXY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -61,6 +66,14 @@ def reloaded(running: Config, new: Config) -> Config:
             "memory": running.memory,
         }
     )
+
+
+def tell_refused(error: Exception) -> None:
+    """Log why a configuration was not taken over."""
+    expected = isinstance(error, (ConfigError, CertificateRefused))
+    for line in str(error).splitlines() if expected else ["the configuration can't be read"]:
+        log.error("%s", line, exc_info=None if expected else error)
+    log.error("the configuration was not reloaded; the old one stays in force")
 
 
 def access_log_settings(config: Config) -> AccessLogSettings:

@@ -13,22 +13,22 @@ import signal
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgeproxy.cache.errors import StoreError
-from edgeproxy.config.errors import ConfigError
 from edgeproxy.invalidation.journal import JournalError
 from edgeproxy.proxy.peers import peer_path
 from edgeproxy.runtime import control, logs, worker
 from edgeproxy.runtime.folders import FolderRefused
 from edgeproxy.runtime.posts import Post, Reload, Renewal
 from edgeproxy.runtime.process import SIGNALS, Crashes, WorkerProcess, end_in_words, fork_worker
-from edgeproxy.runtime.settings import reloaded
+from edgeproxy.runtime.settings import reloaded, tell_refused
 from edgeproxy.runtime.shared import SharedBlock
-from edgeproxy.runtime.tls import CertificateRefused, load_certificates
+from edgeproxy.runtime.tls import load_certificates
 from edgeproxy.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -154,8 +154,14 @@ class Supervisor:
         for number, post in enumerate(self._posts):
             if post.due is not None and post.due <= now:
                 post.due = None
-                post.process = self._start(number)
-                self._watch(post.process)
+                try:
+                    post.process = self._start(number)
+                except OSError as error:
+                    # No process, memory or file is to be had: those that run go on meanwhile.
+                    post.put_off()
+                    log.critical("worker %d can't be started yet: %s", number, error)
+                else:
+                    self._watch(post.process)
 
     def _start(self, number: int) -> WorkerProcess:
         supervisor = os.getpid()
@@ -269,7 +275,9 @@ class Supervisor:
             self._selector.unregister(process.channel.sock)
         process.channel.close()
         self._block.slots[process.number].clear()
-        peer_path(self._premises.run_folder.path, process.pid).unlink(missing_ok=True)
+        # Where nothing can be removed any more, it goes with the run's folder.
+        with suppress(OSError):
+            peer_path(self._premises.run_folder.path, process.pid).unlink()
 
     def _replace(self, post: Post, process: WorkerProcess, end: str) -> None:
         post.note_end(process)
@@ -334,8 +342,9 @@ class Supervisor:
             new = self._reread()
             config = reloaded(self._config, new)
             load_certificates(config)
-        except (ConfigError, CertificateRefused) as error:
-            _refuse(error)
+        except Exception as error:
+            # Whatever a file does to its reader, the edge goes on.
+            tell_refused(error)
             return
         for difference in self._config.reload_differences(new):
             log.warning("a reload can't change this, a restart can: %s", difference)
@@ -389,9 +398,3 @@ class Supervisor:
             self._kill_at = later
         elif self._renewal is not None:
             self._renewal = replace(self._renewal, kill_at=later)
-
-
-def _refuse(error: Exception) -> None:
-    for line in str(error).splitlines():
-        log.error("%s", line)
-    log.error("the configuration was not reloaded; the old one stays in force")

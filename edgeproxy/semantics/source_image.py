@@ -10,10 +10,11 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from edgeproxy.semantics.key import canonical_host
+
 _COMPONENTS: Final = (b"/_vercel/image", b"/_next/image")
 _OPTIMISED: Final = re.compile(rb"/(?=https?://[^/?#]+)", re.IGNORECASE)
 _ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE | re.DOTALL)
-_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 def source_images(scheme: str, host: str, target: bytes) -> tuple[str, ...]:
@@ -48,9 +49,14 @@ def canonical_source(source: str) -> str:
     url = _ABSOLUTE.match(source)
     if url is None:
         return source.partition("#")[0]
-    scheme, host = url[1].lower(), url[2].lower()
+    scheme, host = url[1].lower(), url[2]
+    try:
+        host = canonical_host(scheme, host)
+    except ValueError:
+        # An image of that name can be asked for all the same, and purged.
+        host = host.lower()
     rest = url[3] if url[3].startswith("/") else f"/{url[3]}"  # RFC 9110 4.2.3
-    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}{rest}"
+    return f"{scheme}://{host}{rest}"
 
 
 def _source(target: bytes) -> str | None:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -62,6 +63,21 @@ async def test_a_file_of_another_length_is_not_the_body(
     for ask in (files.open, files.read):
         with pytest.raises(BodyMissing, match=f"has {size} bytes"):
             await ask(REF)
+
+
+async def test_what_is_no_file_is_not_waited_for(files: FileBodies, tmp_path: Path) -> None:
+    the_file(tmp_path).unlink()
+    os.mkfifo(the_file(tmp_path))
+    # Who opens a FIFO to read it waits until somebody writes to it: that frees what hangs.
+    rescue = threading.Timer(5, lambda: the_file(tmp_path).write_bytes(b"late"))
+    rescue.start()
+    try:
+        for ask in (files.open, files.read):
+            with pytest.raises(BodyMissing, match="has 0 bytes"):
+                await ask(REF)
+            assert rescue.is_alive()
+    finally:
+        rescue.cancel()
 
 
 async def test_a_file_that_is_cut_while_it_is_read_is_missing(

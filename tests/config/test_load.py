@@ -214,6 +214,8 @@ def test_a_secret_in_the_wrong_place_is_not_quoted(tmp_path: Path) -> None:
         (b"workers == 2\n", r"edge\.toml:1:\d+: not TOML: "),
         (b"a = 1\na = 2\n", r"edge\.toml:2:\d+: not TOML: "),
         (b"# \xe4\nworkers = \xff\n", r"edge\.toml: line 1 is not UTF-8"),
+        (b"a = " + b"[" * 5000, r"edge\.toml: can't be read as TOML: maximum recursion depth"),
+        (b"workers = " + b"9" * 5000, r"edge\.toml: can't be read as TOML: Exceeds the limit"),
     ],
 )
 def test_what_is_not_toml_names_its_place(tmp_path: Path, content: bytes, message: str) -> None:
@@ -232,6 +234,23 @@ def test_relative_paths_are_below_the_folder_of_the_file(tmp_path: Path) -> None
     config = load(tmp_path, {"store": {"url": "lmdb:cache"}, "log": {"access": "./a.log"}})
     assert config.store.directory == tmp_path / "cache"
     assert config.log.access == tmp_path / "a.log"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        pytest.param("/tmp/a\0b", "no path has a NUL character in it", id="NUL"),
+        pytest.param("~nobody-of-this-name/x", "no home folder is known for", id="no home"),
+    ],
+)
+def test_a_path_that_there_cannot_be(tmp_path: Path, path: str, message: str) -> None:
+    for key, change in (
+        ("runtime_dir", {"runtime_dir": path}),
+        ("store.url", {"store": {"url": f"lmdb:{path}"}}),
+        ("log.access", {"log": {"access": path}}),
+    ):
+        with pytest.raises(ConfigError, match=rf"{key}: {message}"):
+            load(tmp_path, change)
 
 
 def test_flags_make_one_site_for_any_host() -> None:

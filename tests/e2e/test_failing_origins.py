@@ -169,7 +169,7 @@ async def edge(
     for name, reply in PAIRS.items():
         first = closed if reply is None else bad.url
         sites[pair(name)] = {
-            "timeouts": TIMEOUTS if name in SLOW else {},
+            "timeouts": {"first_byte": "0.6s"} if name in SLOW else {},
             "hosts": [f"{pair(name)}.example"],
             "origins": [{"url": first}, {"url": origin.url}],
             "breaker": {"failures": 2},

@@ -16,7 +16,7 @@ from .forking import Forked, spawn
 from .http import Connection, FieldsLike, Response, encode_fields, fetch
 from .ports import PortLease
 from .toml import merged, to_toml
-from .wire import HEAD_LIMIT
+from .wire import HEAD_LIMIT, MessageCut
 
 TOKEN = "kit-admin-token"
 READY_WITHIN = 30.0
@@ -180,7 +180,7 @@ class EdgeProcess:
             try:
                 if (await fetch(f"{self.admin_url}/readyz")).status == 200:
                     return
-            except (OSError, AssertionError):
+            except (OSError, AssertionError, MessageCut):
                 pass
             assert self.running, f"the edge has ended:\n{self.log}"
             late = asyncio.get_running_loop().time() > give_up

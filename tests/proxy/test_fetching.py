@@ -97,7 +97,7 @@ async def test_a_body_that_trickles_is_for_those_alone_who_have_begun_it(
     served: ServedEdge, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else one connection that hardly moves would keep a page from everybody, for good."""
-    monkeypatch.setattr(collapsing, "TRICKLING_SECONDS", 0.2)
+    monkeypatch.setattr(collapsing, "TRICKLING_SECONDS", 0.6)
     head = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 600\r\n\r\n"
     origin.route("/", [head + b"x", *[0.1, b"x"] * 600])
     first = asyncio.create_task(served.get("/"))
@@ -105,9 +105,9 @@ async def test_a_body_that_trickles_is_for_those_alone_who_have_begun_it(
     await asyncio.sleep(0.05)
     second = asyncio.create_task(served.get("/"))
     await served.until(lambda: readers(served, "/") == 2)
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.7)
     origin.route("/", Answer(200, FRESH, b"page"))
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(PATIENCE):
         assert (await served.get("/")).body == b"page"
     assert not first.done()
     assert not second.done()

@@ -35,7 +35,7 @@ async def shop(tmp_path: Path, origin: ScriptedOrigin) -> AsyncIterator[ServedEd
     origin.route("/page", Answer(200, FRESH, b"page"))
     origin.route("/large", Answer(200, FRESH, LARGE))
     origin.route("/other", Answer(200, FRESH, b"other"))
-    limits = {"max_connections_per_client": 4, "header_timeout": 0.4}
+    limits = {"max_connections_per_client": 4, "header_timeout": 1.0}
     memory = {"max_object_bytes": "16MiB"}
     async with running(tmp_path, origin, config={"limits": limits, "memory": memory}) as shop:
         for target in ("/page", "/large"):
@@ -152,7 +152,7 @@ async def test_who_sends_nothing_is_not_waited_for_for_ever(shop: ServedEdge) ->
 
 async def test_half_a_head_is_due_when_the_whole_was(shop: ServedEdge) -> None:
     client = connect(shop)
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.3)
     client.sendall(HIT[:20])
     later = asyncio.create_task(read_all(connect(shop, HIT[:20])))
     assert (await read_all(client)).startswith(b"HTTP/1.1 408 ")

@@ -192,6 +192,24 @@ async def test_one_that_keeps_dying_is_not_replaced_in_a_hurry(
     assert (await edge.get("/")).body == b"page"
 
 
+async def test_one_that_there_is_no_process_for_comes_once_there_is(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    edge = await start_edge(origin_with_pages, workers=2)
+    killed, other = edge.pids()
+    # A limit that holds for the privileged, too: no file for the channel to the next worker.
+    before = resource.prlimit(edge.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(edge.pid, resource.RLIMIT_NOFILE, (4, before[1]))
+    os.kill(killed, signal.SIGKILL)
+    await edge.logged("worker . can't be started yet: .*Too many open files")
+    assert edge.pids() == [other]
+    resource.prlimit(edge.pid, resource.RLIMIT_NOFILE, before)
+    await edge.ready()
+    assert len(edge.pids()) == 2
+    for _ in range(20):  # enough to reach both
+        assert (await edge.get("/")).body == b"page"
+
+
 async def test_workers_end_with_a_supervisor_that_is_killed(
     origin_with_pages: ScriptedOrigin, start_edge: StartEdge
 ) -> None:
@@ -317,6 +335,27 @@ async def test_a_wrong_configuration_leaves_the_old_one_in_force(
     edge.config_path.write_text(right)
     edge.signal(signal.SIGHUP)
     await edge.logged("the configuration has been reloaded")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        pytest.param("a = " + "[" * 5000, "can't be read as TOML: maximum recursion", id="deep"),
+        pytest.param("workers = " + "9" * 5000, "can't be read as TOML: Exceeds", id="a number"),
+        pytest.param('runtime_dir = "~nobody-of-this-name"', "no home folder is known", id="home"),
+    ],
+)
+async def test_no_configuration_that_is_reloaded_ends_the_run(
+    origin_with_pages: ScriptedOrigin, start_edge: StartEdge, content: str, fault: str
+) -> None:
+    edge = await start_edge(origin_with_pages, workers=1)
+    workers = edge.pids()
+    edge.config_path.write_text(content)
+    edge.signal(signal.SIGHUP)
+    await edge.logged(fault)
+    await edge.logged("the configuration was not reloaded; the old one stays in force")
+    assert (await edge.get("/")).body == b"page"
+    assert edge.pids() == workers
 
 
 async def test_what_takes_a_restart_is_told_at_a_reload(

@@ -41,6 +41,8 @@ def test_the_names_of_a_source(target: bytes, sources: tuple[str, ...]) -> None:
         ("HTTPS://Img.Test:443/A.jpg#top", "https://img.test/A.jpg", "img.test"),
         ("http://img.test:80", "http://img.test/", "img.test"),
         ("http://img.test:443/a", "http://img.test:443/a", "img.test:443"),
+        ("http://img.test:/a", "http://img.test/a", "img.test"),
+        ("https://Img.Test:443:443/a", "https://img.test:443:443/a", "img.test:443:443"),
         ("//img.test/a", "https://img.test/a", "img.test"),
         ("/a.jpg#x", "/a.jpg", None),
         ("a.jpg", "a.jpg", None),

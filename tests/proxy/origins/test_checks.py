@@ -127,9 +127,11 @@ async def test_one_that_takes_its_time_is_checked_as_often(
     async with checks_in(tmp_path) as (checks, _):
         checks.watch([policy_of(origin, interval=0.4, timeout=20.0)])
         async with asyncio.timeout(20):
-            while not any(b - a < 0.3 for a, b in zip(answered, asked[1:], strict=False)):
+            while not (
+                any(b - a < 0.3 for a, b in zip(answered, asked[1:], strict=False))
+                and any(b - a > 0.3 for a, b in pairwise(asked))
+            ):
                 await origin.seen("/healthz", len(asked) + 1)
-    assert max(b - a for a, b in pairwise(asked)) > 0.3
 
 
 async def test_only_what_is_configured_is_checked_and_reloads_are_followed(

@@ -149,6 +149,7 @@ class Edge:
         self._closing.callback(claims.close)
         memory_object = config.memory.max_object_bytes
         lookup = Lookup(self._memory, self.tier, self.view, remembered, memory_object)
+        self._lookup = lookup
         incomplete = Incomplete(self.tier, lookup, self.view)
         keeping = Keeping(
             self.tier, lookup, incomplete, self.view, self._uncacheable, self._backoff, self.tally
@@ -271,6 +272,7 @@ class Edge:
         self._admission.configure(config.limits)
         # Freshness and rendered heads in memory were made under the old policies.
         self._memory.clear()
+        self._lookup.policies = self.sites.policies
         self._configure_fast()
         self._pools.reload(self.sites.policies.values())
         self._checks.watch(self.sites.policies.values())

@@ -185,7 +185,7 @@ class Keeping:
         )
         if stored is not None:
             self._backoff.succeeded(stored.id)
-            if body is not None:
+            if body is not None and self._lookup.is_current(policy):
                 self._lookup.remember(judged.stored_as(stored), body)
             if not alone:
                 await self._incomplete.superseded(stored)
@@ -294,7 +294,7 @@ class Keeping:
             return None
         if updated is not None:
             self._backoff.succeeded(updated.id)
-            if found.entry is not None:
+            if found.entry is not None and self._lookup.is_current(request.policy):
                 judged = self._lookup.judge(updated, request.policy, updated.position)
                 self._lookup.remember(judged, found.entry.body)
         return updated

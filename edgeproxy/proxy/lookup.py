@@ -19,6 +19,8 @@ from edgeproxy.semantics.freshness import assess_freshness
 from edgeproxy.semantics.vary import matches
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgeproxy.cache.memory import MemoryTier
     from edgeproxy.cache.store import SharedTier
     from edgeproxy.cache.stored import StoredResponse
@@ -101,6 +103,8 @@ class Lookup:
         self._view = view
         self._remembered = remembered
         self._memory_object = memory_object
+        self.policies: Mapping[str, SitePolicy] = {}
+        """By site, as of the last reload."""
 
     def find(
         self,
@@ -229,6 +233,11 @@ class Lookup:
         freshness = freshness_of(stored, fields, policy)
         validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
         return Found(stored, fields, freshness, validity, None, checked)
+
+    def is_current(self, policy: SitePolicy) -> bool:
+        """Whether no reload has put another policy in its place: what was judged by it meanwhile,
+        for a request from before, is not to be kept in memory for others."""
+        return self.policies.get(policy.name, policy) is policy
 
     def remember(self, found: Found, body: bytes) -> Entry:
         """Keep a response in memory, unless it is too long for that; a journal that has moved on

@@ -23,7 +23,6 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2}) ([^\r\n]*)")
 # RFC 9110 5.5: CTL characters but HTAB have no place in a head, other than its lines' ends.
 _CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
-_BODILESS: Final = (b"204", b"304")
 _KEEP_ALIVE: Final = b"keep-alive"
 _MAX_HEAD: Final = 8190
 _MAX_FIELDS: Final = 100
@@ -68,11 +67,11 @@ def whole_response(data: bytes, *, head_only: bool) -> tuple[ResponseHead, bytes
 def only_head(data: bytes, *, head_only: bool) -> bytes:
     """What begins a response, without what is behind its head where that can be no body of it.
 
-    `head_only`: it answers HEAD. Some origins send one all the same: RFC 9112 6.3 ends such a
-    response at its head, and what follows is no response, so the connection has to end as well.
+    `head_only`: it answers HEAD. Some origins send a body with that, or with a 304: RFC 9112 6.3
+    ends such a response at its head. What follows is none, so the connection has to end as well.
     """
     status = data[9:12]
-    if not (head_only and status[:1] != b"1") and status not in _BODILESS:
+    if not (head_only and status[:1] != b"1") and status != b"304":
         return data
     end = data.find(b"\r\n\r\n")
     return data if end < 0 else data[: end + 4]

@@ -100,7 +100,7 @@ class Serving:
         visible = visible_fields(found.fields, request.policy).without(OWN_FIELDS)
 
         async def opened() -> ReadBody:
-            return await self._open(found)
+            return await self._open(found, request.policy)
 
         representation = Representation(
             stored.status,
@@ -154,13 +154,14 @@ class Serving:
         self._lookup.keep_head(entry, head)
         return head
 
-    async def _open(self, found: Found) -> ReadBody:
+    async def _open(self, found: Found, policy: SitePolicy) -> ReadBody:
         if found.entry is not None:
             return _from_memory(found.entry.body)
         if found.stored.body.length > self._memory_object:
             return await self._tier.open(found.stored)
         body = await self._tier.read(found.stored)
-        self._lookup.remember(found, body)
+        if self._lookup.is_current(policy):
+            self._lookup.remember(found, body)
         return _from_memory(body)
 
     async def send_flight(

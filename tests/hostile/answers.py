@@ -19,7 +19,7 @@ ANSWERS: dict[str, tuple[list[bytes | object], int | str]] = {
     ),
     "204 with a body": ([OK.replace(b"200 OK", b"204 X") + BODY], 502),
     "204 with a body, later": ([OK.replace(b"200 OK", b"204 X") + BODY[:-2], 0.05, b"ok"], 204),
-    "304 unasked": ([b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n"], 304),
+    "304 unasked": ([b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n", CLOSE], 502),
     "beyond Content-Length": ([OK + BODY + b"more"], 502),
     "a response more": ([OK + BODY + OK + BODY.replace(b"ok", b"no")], 200),
     "two lengths": ([OK + b"Content-Length: 2\r\n" + BODY], 502),

@@ -157,6 +157,27 @@ async def test_a_reload_lets_what_is_under_way_come_to_its_end(
     assert (await asking).body == b"page"
 
 
+@pytest.mark.parametrize("status", [200, 304])
+async def test_what_comes_for_a_request_from_before_a_reload_is_judged_anew(
+    served: ServedEdge, origin: ScriptedOrigin, tmp_path: Path, status: int
+) -> None:
+    go = asyncio.Event()
+    fields = {"Cache-Control": "max-age=60", "ETag": '"v"'}
+    if status == 304:
+        origin.route("/", Answer(200, fields, b"page"))
+        await served.get("/")
+        served.clock.now += 61
+    origin.route("/", Answer(status, fields, b"" if status == 304 else b"page", hold=go))
+    asking = asyncio.create_task(served.get("/"))
+    await origin.seen("/", 2 if status == 304 else 1)
+    served.edge.reload(edge_config(tmp_path, origin, {"ttl": {"max": 20}}))
+    go.set()
+    assert (await asking).body == b"page"
+    served.clock.now += 30
+    assert (await served.get("/")).cache_status["fwd"] == "stale"
+    assert (await served.get("/")).cache_status["hit"] is True
+
+
 async def test_a_reload_changes_limits_for_new_connections(
     served: ServedEdge, tmp_path: Path
 ) -> None:

@@ -142,7 +142,7 @@ class Intake:
         target = read_target(method, target_sent, hosts, host_required=host_required)
         place = self._sites.find(target.host or "")
         if place is None:
-            raise Misdirected(f"no site here is {target.host}")
+            raise Misdirected(f"no site here is {target.host or 'for requests without Host'}")
         policy, environment = place
         # HTTP/1.0 without Host: for the name that the origin itself goes by.
         authority = target.authority or policy.origins[0].url.authority

@@ -119,6 +119,8 @@ async def test_a_host_that_nobody_serves_is_misdirected() -> None:
     async with intake() as read:
         with pytest.raises(Misdirected, match=r"other\.test"):
             await read(get(host="other.test"))
+        with pytest.raises(Misdirected, match="without Host"):
+            await read(b"GET / HTTP/1.0\r\n\r\n")
 
 
 async def test_the_default_site_takes_every_host() -> None:

@@ -12,7 +12,7 @@ from edgeproxy.admin.problems import Problem
 from edgeproxy.invalidation.patterns import check_pattern, glob_pattern
 from edgeproxy.invalidation.selectors import Selector
 from edgeproxy.semantics.key import canonical_host, purge_prefix, purge_target
-from edgeproxy.semantics.source_image import canonical_source
+from edgeproxy.semantics.source_image import purge_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def purge_selectors(
 def _selectors(body: PurgeRequest, selecting: Selecting) -> Iterator[Selector]:
     if body.tags and not body.everything:
         for tag in body.tags:
-            yield from selecting.anywhere(tag=tag)
+            yield from selecting.tag(tag)
     for at, url in enumerate(body.urls):
         yield from selecting.url(url, f"urls[{at}]")
     for at, prefix in enumerate(body.prefixes):
@@ -60,8 +60,8 @@ def _selectors(body: PurgeRequest, selecting: Selecting) -> Iterator[Selector]:
         yield from selecting.pattern(pattern, f"patterns[{at}]")
     for at, glob in enumerate(body.globs):
         yield from selecting.glob(glob, f"globs[{at}]")
-    for source in body.sources:
-        yield from selecting.anywhere(source=canonical_source(source))
+    for at, source in enumerate(body.sources):
+        yield from selecting.source(source, f"sources[{at}]")
     for at, condition in enumerate(body.selectors):
         yield from selecting.condition(condition, f"selectors[{at}]")
 
@@ -92,10 +92,17 @@ class Selecting:
         for name in named_sites(self._site, self._sites, self._token, "purge-everything"):
             yield Selector.by_everything(name, self._environment)
 
-    def anywhere(self, *, tag: str = "", source: str = "") -> Iterator[Selector]:
-        """What bears a tag, or was made from an image, in all of the sites."""
+    def tag(self, tag: str) -> Iterator[Selector]:
+        """What bears a tag, in all of the sites."""
         for name in self._names():
-            yield Selector(name, self._environment, tag=tag, source=source)
+            yield Selector.by_tag(name, tag, self._environment)
+
+    def source(self, source: str, field: str) -> Iterator[Selector]:
+        """What was made from an image, in all of the sites."""
+        for name in self._names():
+            with _naming(field):
+                selector = Selector.by_source(name, source, self._environment)
+            yield selector
 
     def url(self, url: str, field: str) -> Iterator[Selector]:
         """An absolute URL, of the site that serves its host; or a path of the sites."""
@@ -157,6 +164,10 @@ class Selecting:
             with _naming(f"{dot}glob"):
                 pattern = _checked_glob(given.glob)
                 on = _matched_on(given.glob)
+        source = ""
+        if given.source:
+            with _naming(f"{dot}source"):
+                source = purge_source(given.source)
         host = next(iter(hosts), None)
         with _naming(f"{dot}host" if given.host else f"{dot}url" if given.url else f"{dot}prefix"):
             names = self._names_for(host)
@@ -170,7 +181,7 @@ class Selecting:
                 prefix=prefix,
                 pattern=pattern,
                 pattern_on=on if pattern else "path",
-                source=canonical_source(given.source) if given.source else "",
+                source=source,
                 source_host=given.source_host.lower(),
                 content_type=given.content_type.lower(),
                 status=given.status,

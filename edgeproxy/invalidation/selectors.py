@@ -11,7 +11,7 @@ import msgspec
 from edgeproxy.cache.lists import WHOLE_TARGET, List, Span, url_value
 from edgeproxy.invalidation.patterns import compiled
 from edgeproxy.semantics.key import target_id
-from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
+from edgeproxy.semantics.source_image import purge_source, source_host, source_images
 from edgeproxy.semantics.tags import is_group
 from edgeproxy.semantics.url_hash import digest_of, url_hash
 
@@ -128,8 +128,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def by_source(cls, site: str, source: str, environment: str | None = None) -> Selector:
-        """The images that were made from one of that URL or path."""
-        return cls(site, environment, source=canonical_source(source))
+        """The images that were made from one of that URL or path; ValueError if that is none."""
+        return cls(site, environment, source=purge_source(source))
 
     @classmethod
     def by_everything(cls, site: str, environment: str | None = None) -> Selector:

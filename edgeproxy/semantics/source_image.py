@@ -30,7 +30,7 @@ def source_images(scheme: str, host: str, target: bytes) -> tuple[str, ...]:
     if source.startswith("/"):
         names.append(f"{scheme}://{host}{source}")
     names.extend([name.partition("?")[0] for name in names])
-    names = [canonical_source(name) for name in names]
+    names = [canonical for name in names if (canonical := canonical_source(name))]
     return tuple(dict.fromkeys(names))
 
 
@@ -57,6 +57,15 @@ def canonical_source(source: str) -> str:
         host = host.lower()
     rest = url[3] if url[3].startswith("/") else f"/{url[3]}"  # RFC 9110 4.2.3
     return f"{scheme}://{host}{rest}"
+
+
+def purge_source(source: str) -> str:
+    """The same of one that a purge names. Raises ValueError where that is no image's, as "#top":
+    with nothing to compare, a selector would pick all there is."""
+    canonical = canonical_source(source)
+    if not canonical:
+        raise ValueError(f"{source!r} names no image")
+    return canonical
 
 
 def _source(target: bytes) -> str | None:

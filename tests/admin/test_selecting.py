@@ -344,6 +344,22 @@ def test_the_id_of_a_target_is_the_one_that_responses_bear() -> None:
             id="another site's host",
         ),
         pytest.param(
+            master,
+            {"sources": ["/a", "#b"], "site": "shop"},
+            400,
+            "sources[1]",
+            "names no image",
+            id="no image",
+        ),
+        pytest.param(
+            master,
+            {"selectors": [{"source": "#b", "status": 200}]},
+            400,
+            "selectors[0].source",
+            "names no image",
+            id="no image with a condition",
+        ),
+        pytest.param(
             master, {"urls": ["shop.test/a"]}, 400, "urls[0]", "neither an http(s) URL", id="no URL"
         ),
         pytest.param(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from edgeproxy.semantics.source_image import canonical_source, source_host, source_images
+from edgeproxy.semantics.source_image import (
+    canonical_source,
+    purge_source,
+    source_host,
+    source_images,
+)
 
 IMG = "https://img.test/a.jpg"
 
@@ -29,6 +34,7 @@ IMG = "https://img.test/a.jpg"
         (b"/w:100/https://", ()),
         (b"/a.jpg", ()),
         (b"/_next/image?url=caf%C3%A9.jpg", ("café.jpg",)),
+        (b"/_next/image?url=%23top", ()),
     ],
 )
 def test_the_names_of_a_source(target: bytes, sources: tuple[str, ...]) -> None:
@@ -51,3 +57,11 @@ def test_the_names_of_a_source(target: bytes, sources: tuple[str, ...]) -> None:
 def test_how_a_source_is_compared(source: str, canonical: str, host: str | None) -> None:
     assert canonical_source(source) == canonical
     assert source_host(source) == host
+
+
+@pytest.mark.parametrize("source", ["", "#", "#top", "#/a.jpg"])
+def test_a_purge_names_an_image(source: str) -> None:
+    """A selector with an empty source would pick everything."""
+    with pytest.raises(ValueError, match="names no image"):
+        purge_source(source)
+    assert purge_source("HTTP://E.test/i.jpg#top") == canonical_source("http://e.test/i.jpg")

@@ -106,7 +106,13 @@ def _images(body: Mapping[str, Any], site: str, options: Any) -> Sequence[Select
     images = texts(
         body["srcImages"], "srcImages", most=options.max_images, longest=_LONGEST_IMAGE, least=1
     )
-    return [Selector.by_source(site, image) for image in images]
+    selectors = []
+    for at, image in enumerate(images):
+        try:
+            selectors.append(Selector.by_source(site, image))
+        except ValueError as error:
+            raise Refused.bad_request(Fault(f"srcImages[{at}]", str(error))) from error
+    return selectors
 
 
 def _deadline(value: object) -> float:

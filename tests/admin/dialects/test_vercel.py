@@ -358,6 +358,7 @@ async def test_tags_that_are_wrong(refusing: AdminPort, path: str, body: Any) ->
         pytest.param({"srcImages": []}, id="an empty list"),
         pytest.param({"srcImages": "/a"}, id="no list"),
         pytest.param({"srcImages": [""]}, id="an empty one"),
+        pytest.param({"srcImages": ["/a", "#b"]}, id="one that is no image"),
         pytest.param({"srcImages": [7]}, id="a number"),
         pytest.param({"srcImages": ["/a"] * 9}, id="9 of them"),
         pytest.param({"srcImages": ["/" + "a" * 8192]}, id="8193 characters"),

@@ -118,10 +118,11 @@ class Listening:
             loop.add_reader(door.sock, self._accept, door)
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more, for good. Once is enough, and more does no harm."""
         if self._pausing is not None:
             self._pausing.cancel()
         self._stop()
+        self._doors.clear()
 
     def _stop(self) -> None:
         loop = asyncio.get_running_loop()

@@ -180,6 +180,8 @@ class Worker:
                 case control.Retire():
                     await self._retire()
         finally:
+            # Where the supervisor is gone, nothing else has.
+            self._listening.close()
             heart.cancel()
             tidying.cancel()
             await admin.close()

@@ -19,6 +19,7 @@ from edgeproxy.invalidation.view import JournalView
 from edgeproxy.proxy import origin_names
 from edgeproxy.proxy.fast import FastPath
 from edgeproxy.proxy.keeping import Keeping
+from edgeproxy.runtime import worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,6 +116,11 @@ def costly_hits() -> None:
         send(path, *arguments, **more)
 
     FastPath._send = at_a_cost  # type: ignore[method-assign]
+
+
+def orphans() -> None:
+    """Workers that outlive their supervisor until they notice that it is gone."""
+    worker._die_with = lambda parent: None
 
 
 def few_files() -> None:

@@ -1,6 +1,7 @@
 """Workers that die, signals, reloads, logs, TLS, and starting from flags alone."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import trustme
 
 from tests.conftest import StartEdge
 from tests.kit import Answer, OriginRequest, ScriptedOrigin, fetch
+from tests.kit.edge import pid_end
 
 FRESH = {"Cache-Control": "max-age=600"}
 
@@ -88,6 +90,26 @@ async def test_who_asks_again_while_the_edge_ends_is_answered(
         await connection.close()
     assert await edge.wait() == 0, "and who asks for nothing is not waited for"
     await idle.close()
+
+
+async def test_a_worker_without_a_supervisor_takes_nobody_any_more(
+    origin: ScriptedOrigin, start_edge: StartEdge
+) -> None:
+    edge = await start_edge(origin, sabotage="orphans")
+    gone = pid_end(edge.pids()[0])
+
+    async def knock() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                await (await edge.connect()).close()
+
+    knocking = [asyncio.create_task(knock()) for _ in range(8)]
+    await asyncio.sleep(0.1)
+    edge.signal(signal.SIGKILL)
+    await gone
+    await asyncio.gather(*knocking)
+    await edge.wait()
+    assert "Traceback" not in edge.log
 
 
 async def test_a_shutdown_does_not_wait_for_ever(

@@ -109,9 +109,9 @@ class PeerServer:
         except (OSError, asyncio.IncompleteReadError, PeerLost):
             log.debug("a follower went away")
         except asyncio.CancelledError:
-            # What the follower has not taken yet, nobody waits for any more.
+            # What the follower has not taken yet, nobody waits for any more. This ends here, for
+            # asyncio's streams would log a task that ends as cancelled (Python 3.11).
             writer.transport.abort()
-            raise
         finally:
             self._tasks.discard(task)
             writer.close()

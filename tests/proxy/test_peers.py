@@ -366,6 +366,8 @@ async def test_nor_is_such_a_key(leader: Leader) -> None:
 
 
 async def test_a_leader_that_closes_breaks_its_followers_off(leader: Leader) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
     flight = leader.takes_off()
     flight.announce(SHARED)
     followed = await leader.followed()
@@ -375,6 +377,7 @@ async def test_a_leader_that_closes_breaks_its_followers_off(leader: Leader) -> 
         await anext(followed.body)
     assert flight.readers == 0
     assert not peer_path(leader.folder, US).exists()
+    assert not complaints
 
 
 # -- a follower that goes

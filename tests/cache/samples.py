@@ -172,3 +172,14 @@ async def drain(chunks: AsyncIterator[bytes]) -> bytes:
 
 def some_bytes(size: int) -> bytes:
     return os.urandom(size)
+
+
+def open_files(directory: Path) -> list[Path]:
+    """What this process has open in a directory, deleted files too."""
+    links = []
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(fd.readlink())
+        except OSError:
+            continue
+    return [link for link in links if directory in link.parents]

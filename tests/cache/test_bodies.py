@@ -1,7 +1,6 @@
 """Bodies in files: what can be lost, and what goes on all the same."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -19,7 +18,7 @@ from edgeproxy.cache.errors import BodyMissing, StoreUnusable
 from edgeproxy.cache.layout import body_path
 from edgeproxy.cache.spool import Spool
 from edgeproxy.cache.stored import BodyRef
-from tests.cache.samples import KIB, drain, some_bytes
+from tests.cache.samples import KIB, drain, open_files, some_bytes
 
 BODY = some_bytes(700 * KIB)
 RAM = Path("/dev/shm")
@@ -105,7 +104,7 @@ async def test_files_are_closed_when_nobody_reads_them_any_more(
     async def open_are(expected: int) -> None:
         """Sooner or later: a thread lets go of a file a moment after it has said what it read."""
         give_up = time.monotonic() + 5
-        while (found := descriptors_of(the_file(tmp_path))) != expected:
+        while (found := open_files(tmp_path / "bodies")) != [the_file(tmp_path)] * expected:
             assert time.monotonic() < give_up, found
             await asyncio.sleep(0.001)
 
@@ -118,15 +117,6 @@ async def test_files_are_closed_when_nobody_reads_them_any_more(
     await chunks.aclose()  # type: ignore[attr-defined]
     del chunks
     await open_are(0)
-
-
-def descriptors_of(path: Path) -> int:
-    """How many of this process' descriptors are of that file."""
-    found = 0
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found += entry.readlink() == path
-    return found
 
 
 # -- sent without being read

@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 
 from edgeproxy.cache.errors import StoreError, StoreFull, StoreUnusable
 from edgeproxy.cache.spool import Spool
+from tests.cache.samples import open_files
 from tests.kit.disk import full_disk
-
-
-def open_files(directory: Path) -> list[Path]:
-    """What this process has open in a directory, deleted files too."""
-    links = []
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            links.append(fd.readlink())
-        except OSError:
-            continue
-    return [link for link in links if directory in link.parents]
 
 
 async def test_a_new_spool_is_empty(tmp_path: Path) -> None:

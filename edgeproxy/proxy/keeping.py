@@ -185,8 +185,8 @@ class Keeping:
         )
         if stored is not None:
             self._backoff.succeeded(stored.id)
-            if body is not None and self._lookup.is_current(policy):
-                self._lookup.remember(judged.stored_as(stored), body)
+            if body is not None:
+                self._lookup.remember_by(policy, judged.stored_as(stored), body)
             if not alone:
                 await self._incomplete.superseded(stored)
         return stored
@@ -294,9 +294,9 @@ class Keeping:
             return None
         if updated is not None:
             self._backoff.succeeded(updated.id)
-            if found.entry is not None and self._lookup.is_current(request.policy):
+            if found.entry is not None:
                 judged = self._lookup.judge(updated, request.policy, updated.position)
-                self._lookup.remember(judged, found.entry.body)
+                self._lookup.remember_by(request.policy, judged, found.entry.body)
         return updated
 
     async def forget(self, stored: StoredResponse) -> None:

@@ -234,17 +234,18 @@ class Lookup:
         validity = Validity.INVALIDATED if stored.invalidated else Validity.VALID
         return Found(stored, fields, freshness, validity, None, checked)
 
-    def is_current(self, policy: SitePolicy) -> bool:
-        """Whether no reload has put another policy in its place: what was judged by it meanwhile,
-        for a request from before, is not to be kept in memory for others."""
-        return self.policies.get(policy.name, policy) is policy
-
     def remember(self, found: Found, body: bytes) -> Entry:
         """Keep a response in memory, unless it is too long for that; a journal that has moved on
         is checked at its next hit."""
         entry = Entry.of(found.stored, body, found.freshness, found.checked)
         self.keep(entry, found.stored.target_id)
         return entry
+
+    def remember_by(self, policy: SitePolicy, found: Found, body: bytes) -> None:
+        """The same, unless a reload has put another policy in the place of this one: what was
+        judged by it, for a request from before, is not for others."""
+        if self.policies.get(policy.name, policy) is policy:
+            self.remember(found, body)
 
     def keep(self, entry: Entry, target_id: bytes) -> None:
         """Keep an entry in memory, unless its body is too long for that."""

@@ -160,8 +160,7 @@ class Serving:
         if found.stored.body.length > self._memory_object:
             return await self._tier.open(found.stored)
         body = await self._tier.read(found.stored)
-        if self._lookup.is_current(policy):
-            self._lookup.remember(found, body)
+        self._lookup.remember_by(policy, found, body)
         return _from_memory(body)
 
     async def send_flight(
